@@ -1,0 +1,3 @@
+//! `make bench`: what Corten costs, measured.
+
+fn main() {}

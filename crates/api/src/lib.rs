@@ -1,0 +1,1 @@
+//! The kinds that Corten speaks, as Rust types and CustomResourceDefinitions.

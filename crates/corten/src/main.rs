@@ -1,0 +1,3 @@
+//! The `corten` binary: subcommands and wiring, no logic.
+
+fn main() {}

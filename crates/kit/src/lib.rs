@@ -1,0 +1,1 @@
+//! What every controller needs: stores, drivers, leases, events, conditions.

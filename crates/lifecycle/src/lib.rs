@@ -1,0 +1,1 @@
+//! The rules of Corten: pure state machines and plans, no I/O.

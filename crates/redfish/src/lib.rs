@@ -1,0 +1,1 @@
+//! The gateway to BMCs: sessions, budgets, a tolerant Redfish model.
