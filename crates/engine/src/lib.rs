@@ -1,1 +1,3 @@
 //! The controllers that touch BMCs.
+
+pub mod macdb;

@@ -1,0 +1,3 @@
+//! What becomes of an Endpoint: a BMC, a BMC whose password must be given, or nothing.
+
+pub mod mac;
