@@ -6,6 +6,7 @@
 //! bad date or a missing `Name`.
 
 mod anomaly;
+mod expanded;
 mod link;
 mod object;
 mod scalar;
@@ -53,6 +54,21 @@ impl Document {
     pub fn expanded(body: Value) -> Option<Self> {
         let link = Link::parse(body.get("@odata.id")?.as_str()?).ok()?;
         Some(Self::new(link.path(), None, body))
+    }
+
+    /// Takes the resources that came expanded inside this one out of it, at any depth, leaving links in their place.
+    #[must_use]
+    pub fn split(self) -> (Self, Vec<Self>) {
+        let mut body = Arc::unwrap_or_clone(self.body);
+        let mut inner = Vec::new();
+        expanded::take(&mut body, &mut inner);
+        let document = Self {
+            path: self.path,
+            etag: self.etag,
+            body: Arc::new(body),
+            anomalies: self.anomalies,
+        };
+        (document, inner)
     }
 
     /// The path it was read from, as linked to (not the `@odata.id` inside, which some firmware gets wrong).

@@ -1,6 +1,7 @@
 //! Links between resources: discovered in documents, checked once, never composed.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use thiserror::Error;
 
 /// Longest link accepted, in bytes. Real ones stay below 300.
@@ -8,7 +9,10 @@ const LONGEST: usize = 2048;
 
 /// Where a resource is: an absolute path on the BMC, or an absolute URL which the gateway compares with the BMC's
 /// own authority before it follows it. A fragment (`#/PowerControl/0`, DSP0266 8.3) is kept apart.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// Two links are equal if they lead to one resource: a trailing slash does not count. It is kept for the request,
+/// because iLO redirects where it is missing.
+#[derive(Clone, Debug)]
 pub struct Link {
     path: String,
     fragment: Option<String>,
@@ -63,7 +67,7 @@ impl Link {
         })
     }
 
-    /// The path or URL to ask for, without fragment and without a trailing slash.
+    /// The path or URL to ask for, as the BMC gave it, without fragment.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
@@ -75,14 +79,35 @@ impl Link {
         self.fragment.as_deref()
     }
 
+    /// The path in the form in which two links to one resource are equal: without a trailing slash.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        without_trailing_slash(&self.path)
+    }
+
     /// The last segment: by convention the resource's `Id`. For names only; never to compose another link.
     #[must_use]
     pub fn last_segment(&self) -> &str {
-        self.path.rsplit('/').next().unwrap_or_default()
+        self.key().rsplit('/').next().unwrap_or_default()
     }
 }
 
-/// Path or URL in the form in which two links to one resource compare equal.
+impl PartialEq for Link {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key() && self.fragment == other.fragment
+    }
+}
+
+impl Eq for Link {}
+
+impl Hash for Link {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+        self.fragment.hash(state);
+    }
+}
+
+/// An absolute path, or an absolute URL without user information.
 fn absolute(text: &str) -> Result<String, BadLink> {
     let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
     let path = if lower.starts_with("http://") || lower.starts_with("https://") {
@@ -107,10 +132,7 @@ fn absolute(text: &str) -> Result<String, BadLink> {
     if only_path.split('/').any(climbs) {
         return Err(BadLink::Suspicious);
     }
-    Ok(match path.split_once('?') {
-        Some((path, query)) => format!("{}?{query}", without_trailing_slash(path)),
-        None => without_trailing_slash(&path).to_owned(),
-    })
+    Ok(path)
 }
 
 /// `.` and `..`, also percent-encoded, which URL parsers resolve and BMCs' own routers may not.

@@ -74,7 +74,7 @@ fn links_are_objects_strings_or_lists_of_one() {
     }));
     assert_eq!(
         doc.root().link("Bios").map(|l| l.to_string()).as_deref(),
-        Some("/redfish/v1/Systems/1/Bios")
+        Some("/redfish/v1/Systems/1/Bios/")
     );
     assert!(doc.root().link("Storage").is_some());
     assert!(doc.root().link("ContainedBy").is_some());
@@ -129,4 +129,44 @@ fn anomalies_are_bounded() {
         assert_eq!(doc.root().text(&format!("P{i}")), None);
     }
     assert!(doc.anomalies().len() <= 16);
+}
+
+#[test]
+fn expanded_resources_come_out_and_leave_links() {
+    let storage = json!({
+        "@odata.id": "/s", "@odata.type": "#StorageCollection.StorageCollection",
+        "Members": [{
+            "@odata.id": "/s/1", "@odata.type": "#Storage.v1_0_0.Storage", "Id": "1", "Name": "RAID",
+            "StorageControllers": [{"@odata.id": "/s/1#/StorageControllers/0", "@odata.type": "#Storage.v1_0_0.StorageController", "MemberId": "0", "Name": "C"}],
+            "Drives": [{"@odata.id": "/d/1", "@odata.type": "#Drive.v1_0_0.Drive", "Id": "1", "Name": "D"}, {"@odata.id": "/d/2"}],
+            "Volumes": {"@odata.id": "/v", "@odata.type": "#VolumeCollection.VolumeCollection", "Name": "Volumes"},
+        }],
+    });
+    let (outer, inner) = document(storage).split();
+    assert_eq!(outer.root().links("Members").len(), 1);
+    let paths: Vec<&str> = inner.iter().map(Document::path).collect();
+    assert_eq!(
+        paths,
+        ["/d/1", "/s/1"],
+        "the volumes came without members and are only a link"
+    );
+    let storage = inner.last().unwrap().root();
+    assert_eq!(storage.links("Drives").len(), 2);
+    assert_eq!(
+        storage
+            .objects("StorageControllers")
+            .first()
+            .unwrap()
+            .text("Name")
+            .as_deref(),
+        Some("C")
+    );
+}
+
+#[test]
+fn a_trailing_slash_is_kept_for_the_request_and_does_not_tell_links_apart() {
+    let link = Link::parse("/redfish/v1/Systems/1/").unwrap();
+    assert_eq!(link.path(), "/redfish/v1/Systems/1/");
+    assert_eq!(link, Link::parse("/redfish/v1/Systems/1").unwrap());
+    assert_eq!(link.last_segment(), "1");
 }
