@@ -1,0 +1,85 @@
+//! The CustomResourceDefinitions of all kinds.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt;
+
+use crate::{corten, metal};
+
+/// The definitions to install, in no particular order.
+///
+/// Take these rather than a kind's own `crd()`: what a derive cannot say is put right here, see [`relax`].
+#[must_use]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    [
+        metal::Endpoint::crd(),
+        metal::Bmc::crd(),
+        metal::BmcSecret::crd(),
+        metal::Server::crd(),
+        metal::ServerClaim::crd(),
+        metal::ServerBootConfiguration::crd(),
+        corten::ServerRun::crd(),
+        corten::ServerInventory::crd(),
+        corten::ServerPolicy::crd(),
+    ]
+    .into_iter()
+    .map(relax)
+    .collect()
+}
+
+/// An object of the originals may lack its `spec`, and a null is dropped as if the field were not there.
+fn relax(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let schemas = crd
+        .spec
+        .versions
+        .iter_mut()
+        .filter_map(|version| version.schema.as_mut());
+    for root in schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()) {
+        root.required = None;
+        drop_nullable(root);
+    }
+    crd
+}
+
+/// A stored null would count as present for `has()` in CEL rules; without `nullable` the API server removes it instead.
+fn drop_nullable(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    for property in schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut())
+    {
+        drop_nullable(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = schema.items.as_mut() {
+        drop_nullable(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = schema.additional_properties.as_mut() {
+        drop_nullable(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crds;
+
+    #[test]
+    fn no_kind_is_defined_twice_and_each_has_a_status() {
+        let crds = crds();
+        let names: std::collections::BTreeSet<_> =
+            crds.iter().map(|crd| crd.metadata.name.clone()).collect();
+        assert_eq!(names.len(), crds.len());
+        for crd in &crds {
+            let version = &crd.spec.versions[0];
+            assert!(
+                version
+                    .subresources
+                    .as_ref()
+                    .is_some_and(|sub| sub.status.is_some()),
+                "{:?}",
+                crd.metadata.name
+            );
+        }
+    }
+}
