@@ -1,6 +1,15 @@
 //! The rules of Corten: pure state machines and plans, no I/O.
 
+pub mod brake;
+pub mod cleanup;
 pub mod endpoint;
+pub mod identity;
 pub mod image;
 pub mod login;
+pub mod names;
+pub mod operation;
+pub mod plan;
+pub mod policy;
+pub mod run;
+pub mod server;
 pub mod trust;

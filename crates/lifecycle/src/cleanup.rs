@@ -1,0 +1,411 @@
+//! Cleaning between claims: which drives are erased, what counts as proof, and what keeps a server from being offered again.
+//!
+//! It fails closed: a drive that was not erased, cannot be named, is gone, or is erased by a BMC's word alone where policy wants more, keeps the
+//! server here with the reason. Only local, fixed drives are ever written.
+//!
+//! The proof lies in the open run: it ends only after the server has been marked clean, so no proof serves twice.
+//!
+//! Promise held here: what was claimed is not claimable again before it is clean.
+
+use jiff::SignedDuration;
+
+use corten_api::metal::{PowerState, ServerState};
+
+use crate::{
+    names,
+    plan::Plan,
+    policy::Cleaning,
+    run::{Kind, Outcome, Phase, Run, Step},
+    server::{
+        Act, Amendment, Attachment, Decision, Drive, Handover, Inventory, Observed, Reach, after,
+        condition, leftover, pursuit, send, take_over, unreachable_now,
+    },
+};
+
+/// The list of drives that a cleaning is planned from, or judged by, is not older than this.
+const LIST: SignedDuration = SignedDuration::from_mins(15);
+/// How often a server that cannot be cleaned is looked at again: somebody may have replaced the drive.
+const LOOK: SignedDuration = SignedDuration::from_hours(1);
+/// So often one drive may fail in one run.
+const TRIES: usize = 3;
+
+/// The drives of a machine, sorted by what can be done with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sorted {
+    /// Serial numbers of those that are erased.
+    pub erasable: Vec<String>,
+    /// Those that must be clean and cannot be erased out of band: label and why.
+    pub unavailable: Vec<(String, &'static str)>,
+    /// Those that are never written: label and why.
+    pub untouched: Vec<(String, &'static str)>,
+}
+
+/// Sorts the drives of a fresh inventory; `known` are the serial numbers of the last recorded one.
+pub fn sort(inventory: &Inventory, known: &[String]) -> Sorted {
+    let mut sorted = Sorted::default();
+    if !inventory.lists_drives {
+        sorted
+            .unavailable
+            .push(("all drives".into(), "the BMC does not list them"));
+    }
+    for drive in &inventory.drives {
+        let label = label(drive);
+        let never = match drive.attachment {
+            Attachment::Local => None,
+            Attachment::Fabric => Some("reached over a fabric"),
+            Attachment::Multipath => Some("reached over several paths"),
+            Attachment::Shared => Some("in an enclosure that other machines reach"),
+            Attachment::Removable => Some("removable"),
+        };
+        let twins = inventory
+            .drives
+            .iter()
+            .filter(|d| d.serial == drive.serial)
+            .count();
+        match never {
+            Some(why) => sorted.untouched.push((label, why)),
+            None if drive.serial.is_empty() => sorted.unavailable.push((
+                label,
+                "it has no serial number, so nothing could be reported of it",
+            )),
+            None if twins > 1 => sorted
+                .unavailable
+                .push((label, "two drives show its serial number")),
+            None if !drive.can_erase => sorted
+                .unavailable
+                .push((label, "the BMC offers no Drive.SecureErase for it")),
+            None => sorted.erasable.push(drive.serial.clone()),
+        }
+    }
+    for serial in known {
+        if !serial.is_empty() && !inventory.drives.iter().any(|d| &d.serial == serial) {
+            sorted.unavailable.push((
+                serial.clone(),
+                "it was there when the server was last inventoried, and is gone",
+            ));
+        }
+    }
+    sorted
+}
+
+fn label(drive: &Drive) -> String {
+    match (drive.serial.is_empty(), drive.label.is_empty()) {
+        (false, false) => format!("{} ({})", drive.serial, drive.label),
+        (false, true) => drive.serial.clone(),
+        (true, _) => drive.label.clone(),
+    }
+}
+
+fn list(drives: &[(String, &'static str)]) -> String {
+    drives
+        .iter()
+        .map(|(label, why)| format!("{label}: {why}"))
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+pub(crate) fn decide(o: &Observed) -> Decision {
+    let base = Decision::rest(ServerState::Cleanup);
+    let occasion = o
+        .record
+        .notes
+        .cleaning
+        .as_ref()
+        .map(|due| due.occasion.as_str())
+        .unwrap_or_default();
+    if let Some(found) = &o.tombstone {
+        return base.with(Act::SettleTombstone {
+            run: found.run.clone(),
+        });
+    }
+    if let Some(finish) = leftover(o, &[(Kind::Cleaning, occasion), (Kind::Power, "handover")]) {
+        return finish;
+    }
+    if let Some(decided) = waived(o, occasion, &base) {
+        return decided;
+    }
+    let machine = match &o.reach {
+        Reach::Reached(machine) => machine,
+        Reach::Unknown => return base.with(Act::ReadMachine),
+        Reach::Lost { .. } => return unreachable_now(o, base),
+    };
+    let running_task = o.run.as_ref().and_then(unfinished);
+    if let Some(serial) = running_task {
+        return follow(base, serial);
+    }
+    if machine.power != PowerState::Off {
+        return found_running(o, base);
+    }
+    let listed = match &o.inventory {
+        Some(read) if read.unread.is_empty() && after(read.read_at, LIST) > o.now => read,
+        Some(read)
+            if !read.unread.is_empty()
+                && after(read.read_at, SignedDuration::from_secs(20)) > o.now =>
+        {
+            return waiting(
+                base,
+                "DrivesUnread",
+                &format!(
+                    "these sections could not be read: {}",
+                    read.unread.join(", ")
+                ),
+            )
+            .until(after(read.read_at, SignedDuration::from_secs(20)));
+        }
+        // Erasing has begun: the list is only needed again for the verdict.
+        Some(read)
+            if o.run
+                .as_ref()
+                .is_some_and(|run| run.kind == Kind::Cleaning && !run.is_complete()) =>
+        {
+            read
+        }
+        _ if o.run.is_none() || o.run.as_ref().is_some_and(Run::is_complete) => {
+            return base.with(Act::ReadInventory);
+        }
+        _ => return base.with(Act::ReadInventory),
+    };
+    let sorted = sort(listed, &o.known_drives);
+    match o.run.as_ref().filter(|run| run.kind == Kind::Cleaning) {
+        None => begin(o, base, occasion, listed, sorted),
+        Some(run) => proceed(o, base, run, &sorted),
+    }
+}
+
+fn begin(
+    o: &Observed,
+    base: Decision,
+    occasion: &str,
+    listed: &Inventory,
+    sorted: Sorted,
+) -> Decision {
+    if sorted.erasable.is_empty() && !sorted.unavailable.is_empty() {
+        return unavailable(o, base, &sorted);
+    }
+    if o.policy.cleaning == Cleaning::Metadata {
+        // More than was asked for, and the only thing that a BMC can do.
+        return pursuit::start(
+            o,
+            erasing(base),
+            Plan::cleaning(
+                occasion,
+                &sorted.erasable,
+                "policy asks for Metadata; out of band only a whole erasure is possible",
+            ),
+        );
+    }
+    if sorted.erasable.is_empty() && listed.drives.is_empty() && !o.policy.accept_reported {
+        return waiting(base, "EvidenceInsufficient", &format!("the BMC reports no drive at all, and the policy {} does not take its word (cleaning.acceptReported). {}", o.policy.name, remedy()))
+            .until(after(listed.read_at, LOOK));
+    }
+    pursuit::start(
+        o,
+        erasing(base),
+        Plan::cleaning(
+            occasion,
+            &sorted.erasable,
+            "its disks hold data of a former claim",
+        ),
+    )
+}
+
+fn proceed(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) -> Decision {
+    let base = erasing(base);
+    for step in &run.plan {
+        let Step::EraseDrive(serial) = step else {
+            continue;
+        };
+        match run.last(step).map(|done| (done.outcome, done)) {
+            Some((Outcome::Succeeded, _)) => {}
+            Some((Outcome::Accepted, _)) => return follow(base, serial.clone()),
+            _ if !sorted.erasable.contains(serial) => {
+                return base.with(Act::FinishRun {
+                    phase: Phase::Failed,
+                    message: format!("the drive {serial} of the plan is not there any more, or cannot be erased; a new plan is made"),
+                });
+            }
+            None => return send(o, base, step.clone()),
+            Some((_, done)) if run.failures(step) >= TRIES => {
+                return waiting(
+                    base,
+                    "ErasureFailed",
+                    &format!("the drive {serial} could not be erased: {}", done.evidence),
+                )
+                .with(Act::FinishRun {
+                    phase: Phase::Failed,
+                    message: format!("the drive {serial} could not be erased: {}", done.evidence),
+                });
+            }
+            Some((_, done)) => {
+                let again = after(done.finished_at, SignedDuration::from_secs(30));
+                return if o.now < again {
+                    base.until(again)
+                } else {
+                    send(o, base, step.clone())
+                };
+            }
+        }
+    }
+    verdict(o, base, run, sorted)
+}
+
+/// All that was planned is done. Is that enough?
+fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) -> Decision {
+    let done = |serial: &String| run.plan.contains(&Step::EraseDrive(serial.clone()));
+    if let Some(added) = sorted.erasable.iter().find(|serial| !done(serial)) {
+        return base.with(Act::FinishRun {
+            phase: Phase::Failed,
+            message: format!("the drive {added} was added during the cleaning; a new plan is made"),
+        });
+    }
+    if !sorted.unavailable.is_empty() {
+        return unavailable(
+            o,
+            Decision {
+                findings: Vec::new(),
+                ..base
+            },
+            sorted,
+        );
+    }
+    if !sorted.untouched.is_empty() && !o.policy.ignore_unreachable_drives {
+        return waiting(
+            Decision { findings: Vec::new(), ..base },
+            "DrivesNeverWritten",
+            &format!("these drives are never written and the policy {} lets them block (cleaning.unreachableDrives): {}. {}", o.policy.name, list(&sorted.untouched), remedy()),
+        )
+        .until(look(o));
+    }
+    if !o.policy.accept_reported {
+        return waiting(
+            Decision {
+                findings: Vec::new(),
+                ..base
+            },
+            "EvidenceInsufficient",
+            &format!(
+                "the BMC reports the drives erased, nobody has verified it, and the policy {} does not take its word (cleaning.acceptReported). {}",
+                o.policy.name,
+                remedy()
+            ),
+        );
+    }
+    let mut message = format!("{} drive(s) erased, as reported by the BMC", run.plan.len());
+    if !sorted.untouched.is_empty() {
+        message = format!("{message}; never written: {}", list(&sorted.untouched));
+    }
+    cleaned("ReportedErased", message, true)
+}
+
+/// Policy or a person says that no proof is needed. Recorded first, as a run of its own.
+fn waived(o: &Observed, occasion: &str, base: &Decision) -> Option<Decision> {
+    let (actor, why, reason) = match (&o.record.notes.cleaned_by, o.policy.cleaning) {
+        (Some(actor), _) => (
+            actor.clone(),
+            format!("{actor} signed it off as clean ({})", names::CLEANED_BY),
+            "SignedOff",
+        ),
+        (None, Cleaning::Disabled) => (
+            format!("ServerPolicy/{}", o.policy.name),
+            format!("the policy {} disables cleaning", o.policy.name),
+            "CleaningDisabled",
+        ),
+        _ => return None,
+    };
+    match &o.run {
+        // A drive that is being erased is no drive to hand out.
+        Some(run) if unfinished(run).is_some() => None,
+        Some(run) if run.kind == Kind::Cleaning && run.plan.is_empty() => {
+            Some(cleaned(reason, why, false))
+        }
+        Some(_) => Some(base.clone().with(Act::FinishRun {
+            phase: Phase::Failed,
+            message: why,
+        })),
+        None => Some(
+            base.clone()
+                .with(Act::StartRun(Plan::waiver(occasion, &actor, &why))),
+        ),
+    }
+}
+
+fn cleaned(reason: &'static str, message: String, erased: bool) -> Decision {
+    Decision::rest(ServerState::Available)
+        .with(Act::Amend(Amendment::cleaned()))
+        .finding(condition::ERASED, erased.then_some(true), reason, message)
+}
+
+/// A drive whose task has begun and not ended.
+fn unfinished(run: &Run) -> Option<String> {
+    run.plan
+        .iter()
+        .find_map(|step| match (step, run.last(step)) {
+            (Step::EraseDrive(serial), Some(done)) if done.outcome == Outcome::Accepted => {
+                Some(serial.clone())
+            }
+            _ => None,
+        })
+}
+
+fn follow(base: Decision, serial: String) -> Decision {
+    erasing(base).with(Act::FollowErasure { serial })
+}
+
+fn found_running(o: &Observed, base: Decision) -> Decision {
+    if o.record.notes.handover == Handover::Accepted || o.policy.handover {
+        return take_over(o, base);
+    }
+    let message = format!(
+        "it is due to be cleaned and runs, and nobody here switched it on: it is left alone. Switch it off, or set the annotation {}=accepted to have it shut down and cleaned",
+        names::HANDOVER
+    );
+    base.finding(
+        condition::RUNNING_UNEXPECTEDLY,
+        Some(true),
+        "FoundRunning",
+        message.clone(),
+    )
+    .finding(
+        condition::ERASED,
+        Some(false),
+        "RunningUnexpectedly",
+        message.clone(),
+    )
+    .not_ready("RunningUnexpectedly", message)
+}
+
+fn erasing(base: Decision) -> Decision {
+    waiting(base, "Erasing", "its drives are being erased")
+}
+
+fn unavailable(o: &Observed, base: Decision, sorted: &Sorted) -> Decision {
+    waiting(
+        base,
+        "ErasureUnavailable",
+        &format!(
+            "these drives cannot be erased and shown to be so: {}. {}",
+            list(&sorted.unavailable),
+            remedy()
+        ),
+    )
+    .until(look(o))
+}
+
+fn waiting(base: Decision, reason: &'static str, message: &str) -> Decision {
+    base.finding(condition::ERASED, Some(false), reason, message)
+        .not_ready(reason, message)
+}
+
+fn look(o: &Observed) -> jiff::Timestamp {
+    after(
+        o.inventory.as_ref().map_or(o.now, |read| read.read_at),
+        LOOK,
+    )
+}
+
+fn remedy() -> String {
+    format!(
+        "To offer it again without proof, sign it off with the annotation {}=<your name>",
+        names::CLEANED_BY
+    )
+}

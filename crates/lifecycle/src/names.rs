@@ -1,0 +1,6 @@
+//! Annotations by which the server machine remembers; they are those of [`corten_api::names`].
+
+pub use corten_api::names::{
+    CLAIM_UID, CLEANED_BY, CLEANING, DIRTY, HANDOVER, HANDOVER_AWAITED, HOLD, IDENTITY, OPERATION,
+    OPERATION_ACTOR, PARKED, PROVISIONED, RELEASE, SERVER_UID,
+};

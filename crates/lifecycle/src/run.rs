@@ -1,0 +1,370 @@
+//! One piece of work on a server, as the record of it says: plan, intent, results.
+//!
+//! Promise held here: a call that may have gone out is never sent again blindly. [`settle`] says by evidence what became of it.
+
+use std::{fmt, str::FromStr};
+
+use jiff::{SignedDuration, Timestamp};
+
+use corten_api::metal::PowerState;
+
+use crate::server::Machine;
+
+/// How long one mutating call may take, from the written intent to the BMC's answer.
+pub const CALL: SignedDuration = SignedDuration::from_secs(8);
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Learning what the machine is. Only failed ones leave a record; reading changes nothing.
+    Discovery,
+    /// The first boot for a claim.
+    Provisioning,
+    /// Erasing drives.
+    Cleaning,
+    /// Something that a person asked for by annotation.
+    Operation,
+    /// Bringing power to where it is wanted.
+    Power,
+    /// Taking a server back from a claim.
+    Release,
+    /// What a forced deletion leaves behind, so that the machine is known when it is found again.
+    Tombstone,
+    /// Locator light and boot order.
+    Settings,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Recorded; nothing was sent.
+    #[default]
+    Pending,
+    /// At least one intent was written.
+    Running,
+    /// Every step is done.
+    Succeeded,
+    /// A step could not be done, or the run was overtaken.
+    Failed,
+    /// A step may or may not have happened, and nothing can tell.
+    OutcomeUnknown,
+}
+
+/// One call that changes hardware. On the wire its `Display`, such as `ForceOff` or `EraseDrive/S4EVNX0R`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Step {
+    /// Asks the operating system to shut down.
+    RequestShutdown,
+    /// Cuts power.
+    ForceOff,
+    /// Switches power on.
+    PowerOn,
+    /// Asks the operating system to restart.
+    GracefulRestart,
+    /// Restarts without asking.
+    ForceRestart,
+    /// Cuts power and switches it on again.
+    PowerCycle,
+    /// The next boot, and only it, goes to the network.
+    BootNetworkOnce,
+    /// No boot override any more.
+    ClearBootOverride,
+    /// Takes out all virtual media.
+    EjectMedia,
+    /// Erases the drive with this serial number by `Drive.SecureErase`.
+    EraseDrive(String),
+    /// Sets the locator light.
+    SetIndicatorLed(String),
+    /// Sets the boot order of the server's spec.
+    SetBootOrder,
+}
+
+/// What is true before a step is sent, written with its intent; evidence is judged against it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Before {
+    /// Power state.
+    pub power: Option<PowerState>,
+    /// `LastResetTime`, as the BMC writes it.
+    pub last_reset: Option<String>,
+}
+
+/// A step that may have been sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Intent {
+    /// Unique in the run.
+    pub id: String,
+    /// What is to be sent.
+    pub step: Step,
+    /// What was observed before.
+    pub before: Before,
+    /// When it was written.
+    pub written_at: Timestamp,
+    /// It is not sent after this time, and whoever takes over waits it out.
+    pub deadline: Timestamp,
+    /// The replica that wrote it.
+    pub holder: String,
+}
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The BMC did it, or evidence shows that it happened.
+    Succeeded,
+    /// The BMC took it on as a task that has to be followed.
+    Accepted,
+    /// The BMC refused, or the task failed.
+    Failed,
+    /// Evidence shows that it did not happen.
+    NotSent,
+    /// Nothing can tell.
+    Unknown,
+}
+
+/// A step's end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Done {
+    /// The step.
+    pub step: Step,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// When the intent was written.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// What shows it: the BMC's answer, a task's address, the observed change.
+    pub evidence: String,
+}
+
+/// A ServerRun, as far as rules look at it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Run {
+    /// Name of the object.
+    pub name: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// What made it due, such as a claim's UID: a run serves one occasion and no later one.
+    pub occasion: String,
+    /// When it was recorded.
+    pub created_at: Timestamp,
+    /// How far it is.
+    pub phase: Phase,
+    /// Its steps, as they were planned.
+    pub plan: Vec<Step>,
+    /// A step that may have been sent and is not settled.
+    pub intent: Option<Intent>,
+    /// Steps that ended, in order.
+    pub results: Vec<Done>,
+}
+
+/// A run that ended, as far as later decisions look back.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Closed {
+    /// What it was for.
+    pub kind: Kind,
+    /// What had made it due.
+    pub occasion: String,
+    /// How it ended.
+    pub phase: Phase,
+    /// When it ended.
+    pub finished_at: Timestamp,
+}
+
+/// What evidence says of an intent whose deadline has passed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Settlement {
+    /// What became of the step.
+    pub outcome: Outcome,
+    /// What shows it.
+    pub evidence: String,
+}
+
+// === impl Run ===
+
+impl Run {
+    /// True while it may still do something.
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Pending | Phase::Running)
+    }
+
+    /// The ends of `step`, oldest first.
+    pub fn ends<'a>(&'a self, step: &'a Step) -> impl DoubleEndedIterator<Item = &'a Done> {
+        self.results.iter().filter(move |done| &done.step == step)
+    }
+
+    /// How often `step` was tried.
+    pub fn tries(&self, step: &Step) -> usize {
+        self.ends(step).count()
+    }
+
+    /// The last end of `step`.
+    pub fn last(&self, step: &Step) -> Option<&Done> {
+        self.results.iter().rfind(|done| &done.step == step)
+    }
+
+    /// True when a step's outcome is unknown and doing it twice would not be the same as once.
+    pub fn is_lost(&self) -> bool {
+        self.results
+            .iter()
+            .any(|done| done.outcome == Outcome::Unknown && !done.step.is_repeatable())
+    }
+
+    /// True when every planned step is done.
+    pub fn is_complete(&self) -> bool {
+        self.plan.iter().all(|step| {
+            self.last(step)
+                .is_some_and(|done| done.outcome == Outcome::Succeeded)
+        })
+    }
+
+    /// How often `step` was tried and did not get there.
+    pub fn failures(&self, step: &Step) -> usize {
+        self.ends(step)
+            .filter(|done| !matches!(done.outcome, Outcome::Succeeded | Outcome::Accepted))
+            .count()
+    }
+
+    /// True when nothing was ever intended.
+    pub fn is_untouched(&self) -> bool {
+        self.intent.is_none() && self.results.is_empty()
+    }
+}
+
+// === impl Step ===
+
+impl Step {
+    /// True when sending it a second time leaves the machine as the first time did.
+    pub fn is_repeatable(&self) -> bool {
+        !matches!(
+            self,
+            Self::GracefulRestart | Self::ForceRestart | Self::PowerCycle
+        )
+    }
+
+    /// True for steps that change power.
+    pub fn is_power(&self) -> bool {
+        matches!(
+            self,
+            Self::RequestShutdown
+                | Self::ForceOff
+                | Self::PowerOn
+                | Self::GracefulRestart
+                | Self::ForceRestart
+                | Self::PowerCycle
+        )
+    }
+
+    /// True for steps that take something away that does not come back: power under a running system, or data.
+    pub fn is_destructive(&self) -> bool {
+        matches!(
+            self,
+            Self::ForceOff | Self::ForceRestart | Self::PowerCycle | Self::EraseDrive(_)
+        )
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RequestShutdown => f.write_str("RequestShutdown"),
+            Self::ForceOff => f.write_str("ForceOff"),
+            Self::PowerOn => f.write_str("PowerOn"),
+            Self::GracefulRestart => f.write_str("GracefulRestart"),
+            Self::ForceRestart => f.write_str("ForceRestart"),
+            Self::PowerCycle => f.write_str("PowerCycle"),
+            Self::BootNetworkOnce => f.write_str("BootNetworkOnce"),
+            Self::ClearBootOverride => f.write_str("ClearBootOverride"),
+            Self::EjectMedia => f.write_str("EjectMedia"),
+            Self::EraseDrive(serial) => write!(f, "EraseDrive/{serial}"),
+            Self::SetIndicatorLed(led) => write!(f, "SetIndicatorLED/{led}"),
+            Self::SetBootOrder => f.write_str("SetBootOrder"),
+        }
+    }
+}
+
+/// A step's name that this version does not know. It is never sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown step {0:?}")]
+pub struct UnknownStep(pub String);
+
+impl FromStr for Step {
+    type Err = UnknownStep;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStep> {
+        let (name, argument) = match text.split_once('/') {
+            Some((name, argument)) => (name, Some(argument)),
+            None => (text, None),
+        };
+        match (name, argument) {
+            ("RequestShutdown", None) => Ok(Self::RequestShutdown),
+            ("ForceOff", None) => Ok(Self::ForceOff),
+            ("PowerOn", None) => Ok(Self::PowerOn),
+            ("GracefulRestart", None) => Ok(Self::GracefulRestart),
+            ("ForceRestart", None) => Ok(Self::ForceRestart),
+            ("PowerCycle", None) => Ok(Self::PowerCycle),
+            ("BootNetworkOnce", None) => Ok(Self::BootNetworkOnce),
+            ("ClearBootOverride", None) => Ok(Self::ClearBootOverride),
+            ("EjectMedia", None) => Ok(Self::EjectMedia),
+            ("SetBootOrder", None) => Ok(Self::SetBootOrder),
+            ("EraseDrive", Some(serial)) => Ok(Self::EraseDrive(serial.to_owned())),
+            ("SetIndicatorLED", Some(led)) => Ok(Self::SetIndicatorLed(led.to_owned())),
+            _ => Err(UnknownStep(text.to_owned())),
+        }
+    }
+}
+
+/// Judges an intent by what the machine shows after its deadline. `machine` was read after that.
+pub fn settle(intent: &Intent, machine: &Machine) -> Settlement {
+    let (happened, what) = match &intent.step {
+        Step::RequestShutdown | Step::ForceOff => (
+            Some(machine.power == PowerState::Off),
+            format!("power is {}", machine.power),
+        ),
+        Step::PowerOn => (
+            Some(machine.power != PowerState::Off),
+            format!("power is {}", machine.power),
+        ),
+        Step::GracefulRestart | Step::ForceRestart | Step::PowerCycle => {
+            reset_since(intent, machine)
+        }
+        Step::ClearBootOverride => (
+            machine.boot_override.map(|set| !set),
+            "boot override read again".into(),
+        ),
+        Step::BootNetworkOnce => (
+            // Off, nothing can have used it up; otherwise a missing override tells nothing.
+            machine
+                .boot_override
+                .filter(|set| *set || machine.power == PowerState::Off),
+            "boot override read again".into(),
+        ),
+        Step::SetIndicatorLed(led) => (
+            machine.led.as_ref().map(|seen| seen == led),
+            "locator light read again".into(),
+        ),
+        Step::EjectMedia | Step::EraseDrive(_) | Step::SetBootOrder => {
+            (None, "nothing the machine shows can tell".into())
+        }
+    };
+    let outcome = match happened {
+        Some(true) => Outcome::Succeeded,
+        // A shutdown that was asked for takes its time: that power is still on tells nothing about the asking.
+        Some(false) if intent.step == Step::RequestShutdown => Outcome::Unknown,
+        Some(false) => Outcome::NotSent,
+        None => Outcome::Unknown,
+    };
+    Settlement {
+        outcome,
+        evidence: what,
+    }
+}
+
+/// `LastResetTime` (ComputerSystem v1.12) is the only thing that a finished restart leaves behind.
+fn reset_since(intent: &Intent, machine: &Machine) -> (Option<bool>, String) {
+    match (&intent.before.last_reset, &machine.last_reset) {
+        (Some(before), Some(now)) => (
+            Some(before != now),
+            format!("LastResetTime was {before}, is {now}"),
+        ),
+        _ => (None, "the BMC gives no LastResetTime".into()),
+    }
+}

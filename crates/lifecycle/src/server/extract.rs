@@ -1,0 +1,283 @@
+//! From objects to the plain values that rules look at.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+
+use corten_api::{
+    corten::{RunKind, RunPhase, ServerRun, StepOutcome},
+    metal::{
+        ReclaimPolicy, Server, ServerBootConfiguration, ServerBootConfigurationState, ServerClaim,
+    },
+    names,
+};
+
+use crate::{
+    identity::Identity,
+    run::{Before, Closed, Done, Intent, Kind, Outcome, Phase, Run, Step},
+};
+
+use super::{
+    Boot, Claim, ClaimKey, CleaningDue, Handover, HoldAnswer, Notes, Reclaim, Record, condition,
+};
+
+impl Record {
+    /// Reads a Server.
+    pub fn of(server: &Server) -> Self {
+        let status = server.status.as_ref();
+        let discovered = status.and_then(|s| find(&s.conditions, condition::DISCOVERED));
+        let mut boot_order: Vec<_> = server.spec.boot_order.iter().collect();
+        boot_order.sort_by_key(|entry| entry.priority);
+        Self {
+            name: server.name_any(),
+            uid: server.uid().unwrap_or_default(),
+            deleting: server.metadata.deletion_timestamp.is_some(),
+            finalized: server
+                .finalizers()
+                .iter()
+                .any(|f| f == names::FINALIZER_SERVER),
+            state: status.and_then(|s| s.state.clone()),
+            discovered: discovered.is_some_and(|c| c.status == "True"),
+            discovery_since: discovered
+                .filter(|c| c.status != "True")
+                .map(|c| c.last_transition_time.0),
+            claim: server.spec.server_claim_ref.as_ref().map(|claim| ClaimKey {
+                namespace: claim.namespace.clone(),
+                name: claim.name.clone(),
+            }),
+            power: server.spec.power.clone(),
+            led: server.spec.indicator_led.as_ref().map(ToString::to_string),
+            boot_order: boot_order
+                .iter()
+                .map(|entry| entry.device.clone())
+                .collect(),
+            reclaim: match server.spec.reclaim_policy {
+                ReclaimPolicy::Retain => Reclaim::Retain,
+                _ => Reclaim::Recycle,
+            },
+            notes: Notes::of(server.annotations()),
+        }
+    }
+}
+
+fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == kind)
+}
+
+impl Notes {
+    /// Reads annotations. An empty value is none.
+    pub fn of(annotations: &BTreeMap<String, String>) -> Self {
+        let text = |key: &str| {
+            annotations
+                .get(key)
+                .map(|value| value.trim())
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned)
+        };
+        let is = |key: &str| text(key).is_some_and(|value| value != "false");
+        Self {
+            claim_uid: text(names::CLAIM_UID),
+            dirty: text(names::DIRTY),
+            release: text(names::RELEASE),
+            provisioned: text(names::PROVISIONED),
+            cleaning: text(names::CLEANING).map(|value| CleaningDue::parse(&value)),
+            server_uid: text(names::SERVER_UID),
+            identity: text(names::IDENTITY)
+                .map(|value| Identity::parse(&value))
+                .filter(|identity| !identity.is_empty()),
+            handover: match text(names::HANDOVER).as_deref() {
+                None => Handover::Unset,
+                Some(names::HANDOVER_ACCEPTED) => Handover::Accepted,
+                // What is not understood is no consent.
+                Some(_) => Handover::Awaited,
+            },
+            hold: text(names::HOLD).map(|value| HoldAnswer::parse(&value)),
+            cleaned_by: text(names::CLEANED_BY),
+            force_delete: is(names::FORCE_DELETE),
+            parked: is(names::PARKED),
+            operation: text(names::OPERATION),
+            operation_actor: text(names::OPERATION_ACTOR),
+        }
+    }
+}
+
+impl Claim {
+    /// Reads a claim and, for how its image boots, its boot configuration.
+    pub fn of(claim: &ServerClaim, boot: Option<&ServerBootConfiguration>) -> Self {
+        let mode = boot
+            .and_then(|boot| boot.annotations().get(names::BOOT_MODE))
+            .or_else(|| claim.annotations().get(names::BOOT_MODE));
+        Self {
+            uid: claim.uid().unwrap_or_default(),
+            deleting: claim.metadata.deletion_timestamp.is_some(),
+            power: claim.spec.power.clone(),
+            diskless: mode.is_some_and(|mode| mode == names::BOOT_MODE_DISKLESS),
+            allow_operations: claim
+                .annotations()
+                .get(names::ALLOW_OPERATIONS)
+                .is_some_and(|value| !value.is_empty() && value != "false"),
+        }
+    }
+}
+
+impl Boot {
+    /// Reads a boot configuration, if it is for `server`.
+    pub fn of(boot: Option<&ServerBootConfiguration>, server: &str) -> Self {
+        let Some(boot) = boot.filter(|boot| boot.spec.server_ref.name == server) else {
+            return Self::Missing;
+        };
+        let status = boot.status.as_ref();
+        match status.and_then(|s| s.state.as_ref()) {
+            Some(ServerBootConfigurationState::Ready) => Self::Ready,
+            Some(ServerBootConfigurationState::Error) => Self::Error(
+                status
+                    .into_iter()
+                    .flat_map(|s| &s.conditions)
+                    .find(|c| c.status == "False")
+                    .map_or_else(|| "no reason given".to_owned(), |c| c.message.clone()),
+            ),
+            _ => Self::Pending,
+        }
+    }
+}
+
+impl Run {
+    /// Reads a ServerRun; none when it holds a step or kind that this version does not know, and so must not touch.
+    pub fn of(run: &ServerRun) -> Option<Self> {
+        let status = run.status.clone().unwrap_or_default();
+        let plan = run
+            .spec
+            .plan
+            .iter()
+            .map(|planned| planned.step.parse::<Step>())
+            .collect::<Result<_, _>>()
+            .ok()?;
+        let intent = match &status.intent {
+            None => None,
+            Some(intent) => Some(Intent {
+                id: intent.id.clone(),
+                step: intent.step.parse().ok()?,
+                before: Before {
+                    power: intent.observed.power_state.clone(),
+                    last_reset: intent.observed.last_reset_time.clone(),
+                },
+                written_at: intent.written_at,
+                deadline: intent.deadline,
+                holder: intent.holder.clone(),
+            }),
+        };
+        let results = status
+            .results
+            .iter()
+            .filter_map(|result| {
+                Some(Done {
+                    step: result.step.parse().ok()?,
+                    outcome: outcome(&result.outcome),
+                    started_at: result.started_at,
+                    finished_at: result.finished_at.unwrap_or(result.started_at),
+                    evidence: result.evidence.clone(),
+                })
+            })
+            .collect();
+        Some(Self {
+            name: run.name_any(),
+            kind: kind(&run.spec.kind)?,
+            occasion: run.spec.occasion.clone(),
+            created_at: created(run),
+            phase: phase(status.phase.as_ref()),
+            plan,
+            intent,
+            results,
+        })
+    }
+}
+
+impl Closed {
+    /// Reads a ServerRun that ended; none while it is open.
+    pub fn of(run: &ServerRun) -> Option<Self> {
+        let status = run.status.as_ref()?;
+        let phase = phase(status.phase.as_ref());
+        if matches!(phase, Phase::Pending | Phase::Running) {
+            return None;
+        }
+        Some(Self {
+            kind: kind(&run.spec.kind)?,
+            occasion: run.spec.occasion.clone(),
+            phase,
+            finished_at: status.finished_at.unwrap_or_else(|| created(run)),
+        })
+    }
+}
+
+fn created(run: &ServerRun) -> Timestamp {
+    run.metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+fn kind(kind: &RunKind) -> Option<Kind> {
+    Some(match kind {
+        RunKind::Discovery => Kind::Discovery,
+        RunKind::Provisioning => Kind::Provisioning,
+        RunKind::Cleaning => Kind::Cleaning,
+        RunKind::Operation => Kind::Operation,
+        RunKind::Power => Kind::Power,
+        RunKind::Release => Kind::Release,
+        RunKind::Tombstone => Kind::Tombstone,
+        RunKind::Settings => Kind::Settings,
+        RunKind::Other(_) => return None,
+    })
+}
+
+fn phase(phase: Option<&RunPhase>) -> Phase {
+    match phase {
+        None | Some(RunPhase::Pending) => Phase::Pending,
+        Some(RunPhase::Running) => Phase::Running,
+        Some(RunPhase::Succeeded) => Phase::Succeeded,
+        Some(RunPhase::Failed) => Phase::Failed,
+        Some(RunPhase::OutcomeUnknown | RunPhase::Other(_)) => Phase::OutcomeUnknown,
+    }
+}
+
+fn outcome(outcome: &StepOutcome) -> Outcome {
+    match outcome {
+        StepOutcome::Succeeded => Outcome::Succeeded,
+        StepOutcome::Accepted => Outcome::Accepted,
+        StepOutcome::Failed => Outcome::Failed,
+        StepOutcome::NotSent => Outcome::NotSent,
+        StepOutcome::Unknown | StepOutcome::Other(_) => Outcome::Unknown,
+    }
+}
+
+impl From<Outcome> for StepOutcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Succeeded => Self::Succeeded,
+            Outcome::Accepted => Self::Accepted,
+            Outcome::Failed => Self::Failed,
+            Outcome::NotSent => Self::NotSent,
+            Outcome::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<Phase> for RunPhase {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Pending => Self::Pending,
+            Phase::Running => Self::Running,
+            Phase::Succeeded => Self::Succeeded,
+            Phase::Failed => Self::Failed,
+            Phase::OutcomeUnknown => Self::OutcomeUnknown,
+        }
+    }
+}
+
+impl From<Kind> for RunKind {
+    fn from(kind: Kind) -> Self {
+        Self::from(kind.as_str())
+    }
+}

@@ -1,0 +1,184 @@
+//! Bringing power to where a run wants it: send once, wait, look, and only then decide anew.
+
+use jiff::SignedDuration;
+
+use corten_api::metal::PowerState;
+
+use crate::{
+    plan::Plan,
+    run::{Kind, Outcome, Phase, Run, Step},
+};
+
+use super::{Act, Decision, Machine, Observed, Reach, after, is_moving, look_again, send};
+
+/// A power call is sent at most so often in one run.
+const TRIES: usize = 3;
+
+/// How far a pursuit is.
+pub(crate) enum Progress {
+    /// There.
+    Done,
+    /// This comes next.
+    Doing(Decision),
+    /// It cannot be brought there.
+    Exhausted(String),
+}
+
+/// Off: asked for, waited for through the grace, then cut if `force` allows it, and confirmed.
+pub(crate) fn off(o: &Observed, run: &Run, base: Decision, force: bool) -> Progress {
+    let Some(machine) = o.machine() else {
+        return Progress::Doing(send(o, base, Step::RequestShutdown));
+    };
+    if machine.power == PowerState::Off {
+        // Confirmed means read after the last call, not remembered from before it.
+        return if run
+            .results
+            .last()
+            .is_none_or(|done| done.finished_at <= machine.read_at)
+        {
+            Progress::Done
+        } else {
+            Progress::Doing(base.with(Act::ReadMachine))
+        };
+    }
+    let asked = run.last(&Step::RequestShutdown);
+    if asked.is_none() && machine.can.graceful_shutdown {
+        return Progress::Doing(send(o, base, Step::RequestShutdown));
+    }
+    if let Some(asked) =
+        asked.filter(|done| !matches!(done.outcome, Outcome::Failed | Outcome::NotSent))
+    {
+        let patience = after(asked.finished_at, o.policy.shutdown_grace);
+        if o.now < patience {
+            return Progress::Doing(watch(o, machine, base, asked.finished_at).until(patience));
+        }
+    }
+    if !force {
+        return Progress::Exhausted(
+            "the operating system did not shut down, and power is not cut without being asked"
+                .into(),
+        );
+    }
+    repeat(o, run, machine, base, Step::ForceOff)
+}
+
+/// On, and confirmed.
+pub(crate) fn on(o: &Observed, run: &Run, base: Decision) -> Progress {
+    let Some(machine) = o.machine() else {
+        return Progress::Doing(send(o, base, Step::PowerOn));
+    };
+    match machine.power {
+        PowerState::On | PowerState::Paused => Progress::Done,
+        _ => repeat(o, run, machine, base, Step::PowerOn),
+    }
+}
+
+/// Sends `step`, and again only when the machine was seen unmoved long after it.
+fn repeat(o: &Observed, run: &Run, machine: &Machine, base: Decision, step: Step) -> Progress {
+    let Some(last) = run.last(&step) else {
+        return Progress::Doing(send(o, base, step));
+    };
+    let patience = after(last.finished_at, o.policy.power_confirm);
+    if o.now < patience
+        || is_moving(&machine.power) && o.now < after(patience, o.policy.power_confirm)
+    {
+        return Progress::Doing(
+            watch(o, machine, base, last.finished_at)
+                .until(patience.max(after(o.now, SignedDuration::from_secs(1)))),
+        );
+    }
+    if run.tries(&step) < TRIES {
+        return Progress::Doing(send(o, base, step));
+    }
+    Progress::Exhausted(format!(
+        "power stays {} after {TRIES} times {step}: {}",
+        machine.power, last.evidence
+    ))
+}
+
+/// Looks at the machine at the pace of its change.
+pub(crate) fn watch(
+    o: &Observed,
+    machine: &Machine,
+    base: Decision,
+    since: jiff::Timestamp,
+) -> Decision {
+    let next = after(machine.read_at, look_again(since, o.now));
+    if next <= o.now {
+        base.with(Act::ReadMachine)
+    } else {
+        base.until(next)
+    }
+}
+
+/// Sends a step whose failure does not stop the run; none when it is done or was tried enough.
+pub(crate) fn once(o: &Observed, run: &Run, base: Decision, step: Step) -> Option<Decision> {
+    let last = run.last(&step);
+    let over =
+        last.is_some_and(|done| done.outcome == Outcome::Succeeded) || run.failures(&step) >= 2;
+    if over {
+        return None;
+    }
+    let again = last.map(|done| after(done.finished_at, SignedDuration::from_secs(10)));
+    Some(match again {
+        Some(again) if o.now < again => base.until(again),
+        _ => send(o, base, step),
+    })
+}
+
+/// Starts a run, unless the brake holds back what is destructive or earlier ones failed too recently or too often.
+pub(crate) fn start(o: &Observed, base: Decision, plan: Plan) -> Decision {
+    if matches!(o.reach, Reach::Lost { .. }) {
+        return super::unreachable_now(o, base);
+    }
+    if let Some(why) = &o.dispute {
+        return base.not_ready("IdentityDisputed", why.clone());
+    }
+    if plan.is_destructive()
+        && let Some(brake) = &o.guard.brake
+    {
+        return base
+            .not_ready("BrakeEngaged", brake.clone())
+            .until(after(o.now, SignedDuration::from_secs(60)));
+    }
+    let failed: Vec<_> = o
+        .closed_for(plan.kind, &plan.occasion)
+        .take_while(|run| run.phase != Phase::Succeeded)
+        .collect();
+    if let Some(last) = failed.first() {
+        let next = after(last.finished_at, backoff(failed.len()));
+        // A BMC that was away and answers again deserves a fresh try.
+        let anew = o
+            .answering_since
+            .is_some_and(|since| since > last.finished_at);
+        if !anew && plan.kind != Kind::Release && failed.len() >= RUNS {
+            return base.not_ready(
+                "GivenUp",
+                format!("{} failed {} times; see its ServerRuns. It is tried again when the BMC has been away and answers again", plan.kind.as_str(), failed.len()),
+            );
+        }
+        if !anew && o.now < next {
+            return base
+                .not_ready(
+                    "WaitingToRetry",
+                    format!("{} failed; it is tried again at {next}", plan.kind.as_str()),
+                )
+                .until(next);
+        }
+    }
+    base.with(Act::StartRun(plan))
+}
+
+/// So many runs in a row may fail for one occasion.
+const RUNS: usize = 5;
+
+/// How long to wait after the n-th failure: 1, 5, 15, then every 30 minutes.
+pub(crate) fn backoff(failed: usize) -> SignedDuration {
+    SignedDuration::from_mins(match failed {
+        0 => 0,
+        1 => 1,
+        2 => 5,
+        3 => 15,
+        _ => 30,
+    })
+}

@@ -1,0 +1,265 @@
+//! Somebody's server: power as the claim wants it, the claim's image booted once from the network, and nothing else.
+//!
+//! Promise held here: nothing that its owner did not ask for cuts its power, boots it elsewhere or writes its disks.
+
+use corten_api::metal::{Power, PowerState, ServerState};
+
+use crate::{
+    names,
+    plan::Plan,
+    run::{Kind, Outcome, Phase, Run, Step},
+};
+
+use super::{
+    Act, Amendment, Boot, Claim, Decision, Handover, Observed, Reach, condition, discovery,
+    is_moving, leftover,
+    pursuit::{self, Progress},
+    settings, unreachable_now,
+};
+
+pub(super) fn decide(o: &Observed) -> Decision {
+    let base = Decision::rest(ServerState::Reserved);
+    let Some(claim) = &o.claim else {
+        // Hold has spoken before; this only keeps the rule total.
+        return base;
+    };
+    let on = format!("{}/On", claim.uid);
+    let off = format!("{}/Off", claim.uid);
+    let settings = settings::occasion(o).unwrap_or_default();
+    let provisioned = o.record.notes.provisioned.as_ref() == Some(&claim.uid);
+    let wants_on = matches!(claim.power, Power::On);
+    let wants_off = matches!(claim.power, Power::Off);
+    let wanted: &[(Kind, &str)] = match (claim.deleting, wants_on, provisioned) {
+        // Its release is about to be recorded: nothing new is begun for it.
+        (true, ..) => &[],
+        (false, true, true) => &[(Kind::Power, &on), (Kind::Settings, &settings)],
+        (false, true, false) => &[(Kind::Provisioning, &claim.uid), (Kind::Power, "handover")],
+        (false, false, _) if wants_off => &[(Kind::Power, &off), (Kind::Settings, &settings)],
+        _ => &[],
+    };
+    if let Some(finish) = leftover(o, wanted) {
+        return finish;
+    }
+    if claim.deleting {
+        return base.not_ready(
+            "ClaimEnding",
+            "the claim is being deleted; its release is awaited",
+        );
+    }
+    let machine = match &o.reach {
+        Reach::Reached(machine) => machine,
+        Reach::Unknown => return base.with(Act::ReadMachine),
+        Reach::Lost { .. } => return unreachable_now(o, base),
+    };
+    let is_off = machine.power == PowerState::Off;
+    if wants_on {
+        if provisioned {
+            keep_on(o, claim, base, &on)
+        } else {
+            provision(o, claim, base, is_off)
+        }
+    } else if wants_off {
+        keep_off(o, base, &off)
+    } else {
+        base.not_ready(
+            "PowerNotUnderstood",
+            format!(
+                "the claim asks for power {}, which this version does not know",
+                claim.power
+            ),
+        )
+    }
+}
+
+/// The claim's image is booted for the first time.
+fn provision(o: &Observed, claim: &Claim, base: Decision, is_off: bool) -> Decision {
+    let base = |reason: &'static str, message: &str| {
+        base.clone()
+            .finding(condition::PROVISIONED, Some(false), reason, message)
+            .not_ready(reason, message)
+    };
+    let Some(run) = o.run.as_ref().filter(|run| run.kind == Kind::Provisioning) else {
+        if !is_off {
+            return unexpected(
+                o,
+                base(
+                    "RunningUnexpectedly",
+                    "it runs, and its image was not booted yet",
+                ),
+            );
+        }
+        return match &o.boot {
+            Boot::Missing | Boot::Pending => base(
+                "BootConfigurationPending",
+                "its ServerBootConfiguration is not Ready yet",
+            ),
+            Boot::Error(why) => base(
+                "BootConfigurationError",
+                &format!("its ServerBootConfiguration is in Error: {why}"),
+            ),
+            Boot::Ready => pursuit::start(
+                o,
+                base("Provisioning", "its image is about to be booted"),
+                Plan::provisioning(&claim.uid),
+            ),
+        };
+    };
+    let booting = base("Provisioning", "its image is being booted");
+    let is_set = run
+        .last(&Step::BootNetworkOnce)
+        .is_some_and(|done| done.outcome == Outcome::Succeeded);
+    if !is_set {
+        if !is_off {
+            return booting.with(Act::FinishRun {
+                phase: Phase::Failed,
+                message: "somebody switched it on before its boot target was set".into(),
+            });
+        }
+        return pursuit::once(o, run, booting.clone(), Step::BootNetworkOnce).unwrap_or_else(
+            || {
+                let message = run
+                    .last(&Step::BootNetworkOnce)
+                    .map_or_else(String::new, |done| {
+                        format!("the network boot could not be set: {}", done.evidence)
+                    });
+                booting.with(Act::FinishRun {
+                    phase: Phase::Failed,
+                    message,
+                })
+            },
+        );
+    }
+    match pursuit::on(o, run, booting.clone()) {
+        Progress::Doing(decision) => decision,
+        Progress::Done => booting.with(Act::Amend(Amendment::provisioned(&claim.uid))),
+        Progress::Exhausted(message) => booting.with(Act::FinishRun {
+            phase: Phase::Failed,
+            message,
+        }),
+    }
+}
+
+/// It runs with whatever is on its disks, before its image was ever booted.
+fn unexpected(o: &Observed, base: Decision) -> Decision {
+    if o.record.notes.handover == Handover::Accepted {
+        return discovery::take_over(o, base);
+    }
+    base.finding(
+        condition::RUNNING_UNEXPECTEDLY,
+        Some(true),
+        "FoundRunning",
+        format!(
+            "it was switched on by somebody else before its image was booted, and is left alone. Switch it off, or set the annotation {}=accepted to have it shut down and provisioned",
+            names::HANDOVER
+        ),
+    )
+}
+
+/// It was provisioned and has to run: after a loss of power it starts from the disk, or from the network where the image has no disk.
+fn keep_on(o: &Observed, claim: &Claim, base: Decision, occasion: &str) -> Decision {
+    let base = base.finding(
+        condition::PROVISIONED,
+        Some(true),
+        "Booted",
+        "the claim's image was booted",
+    );
+    let Some(machine) = o.machine() else {
+        return base;
+    };
+    if !matches!(machine.power, PowerState::Off) {
+        if is_moving(&machine.power) {
+            return pursuit::watch(
+                o,
+                machine,
+                base.not_ready("PowerChanging", "its power is changing"),
+                machine.read_at,
+            );
+        }
+        return settled(o, base, "On");
+    }
+    let base = base.not_ready("PowerLost", "it is off, and its claim wants it on");
+    let Some(run) = &o.run else {
+        if claim.diskless && o.boot != Boot::Ready {
+            return base.not_ready("BootConfigurationPending", "its image needs the network at each start, and its ServerBootConfiguration is not Ready");
+        }
+        return pursuit::start(
+            o,
+            base,
+            Plan::power_on(
+                occasion,
+                machine.boot_override,
+                claim.diskless,
+                "its claim wants it on",
+            ),
+        );
+    };
+    let aim = if claim.diskless {
+        Step::BootNetworkOnce
+    } else {
+        Step::ClearBootOverride
+    };
+    if run.plan.contains(&aim)
+        && let Some(doing) = pursuit::once(o, run, base.clone(), aim.clone())
+    {
+        return doing;
+    }
+    if claim.diskless
+        && run
+            .last(&aim)
+            .is_none_or(|done| done.outcome != Outcome::Succeeded)
+    {
+        return base.with(Act::FinishRun {
+            phase: Phase::Failed,
+            message: "the network boot could not be set".into(),
+        });
+    }
+    finish(base.clone(), pursuit::on(o, run, base))
+}
+
+/// Its owner wants it off: asked to shut down, then cut off.
+fn keep_off(o: &Observed, base: Decision, occasion: &str) -> Decision {
+    if o.is_off() && o.run.as_ref().is_none_or(|run| run.kind != Kind::Power) {
+        return settled(o, base, "Off");
+    }
+    let base = base.not_ready("PowerChanging", "its claim wants it off");
+    let Some(run) = o.run.as_ref().filter(|run: &&Run| run.kind == Kind::Power) else {
+        return pursuit::start(o, base, Plan::power_off(occasion, "its claim wants it off"));
+    };
+    finish(base.clone(), pursuit::off(o, run, base, true))
+}
+
+fn finish(base: Decision, progress: Progress) -> Decision {
+    match progress {
+        Progress::Doing(decision) => decision,
+        Progress::Done => base.with(Act::FinishRun {
+            phase: Phase::Succeeded,
+            message: "power is as the claim wants it".into(),
+        }),
+        Progress::Exhausted(message) => base.with(Act::FinishRun {
+            phase: Phase::Failed,
+            message,
+        }),
+    }
+}
+
+fn settled(o: &Observed, base: Decision, power: &str) -> Decision {
+    if o.run.as_ref().is_some_and(|run| run.kind == Kind::Power) {
+        return base.with(Act::FinishRun {
+            phase: Phase::Succeeded,
+            message: format!("power is {power}, as the claim wants it"),
+        });
+    }
+    let claim = o
+        .record
+        .claim
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    settings::decide(
+        o,
+        base.ready(
+            "Reserved",
+            format!("the claim {claim} has it, power {power} as claimed"),
+        ),
+    )
+}
