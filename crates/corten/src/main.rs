@@ -1,3 +1,41 @@
 //! The `corten` binary: subcommands and wiring, no logic.
 
-fn main() {}
+mod admin;
+mod cli;
+mod crds;
+mod logs;
+mod shutdown;
+mod version;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::cli::{Cli, Subcommand};
+
+fn main() -> ExitCode {
+    let cli = match Cli::from_arg_matches(&cli::documented(Cli::command()).get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            // The whole chain on one line: what failed, and why.
+            let _ = writeln!(std::io::stderr(), "corten: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    logs::start(&cli.logs)?;
+    // One TLS implementation for the whole process; it fails only if there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match cli.command {
+        Subcommand::Crds(args) => crds::run(&args),
+        Subcommand::Version(args) => version::run(&args),
+    }
+}
