@@ -1,4 +1,3 @@
 //! The controllers that touch BMCs.
 
-pub mod inventory;
 pub mod macdb;

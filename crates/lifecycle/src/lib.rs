@@ -1,6 +1,7 @@
 //! The rules of Corten: pure state machines and plans, no I/O.
 
 pub mod brake;
+pub mod claim;
 pub mod cleanup;
 pub mod endpoint;
 pub mod identity;

@@ -188,10 +188,7 @@ fn judge(presented: Fingerprint, leaf: &CertificateDer<'_>, error: &Error) -> Tl
         };
     };
     match error {
-        // A bad signature is an issuer of the right name with another key.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            TlsFailure::UnknownIssuer { presented }
-        }
+        CertificateError::UnknownIssuer => TlsFailure::UnknownIssuer { presented },
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             TlsFailure::NameMismatch {
                 presented,
