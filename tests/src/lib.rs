@@ -1,1 +1,3 @@
 //! What the tests that cross processes share.
+
+pub mod replay;

@@ -56,6 +56,15 @@ impl Document {
         Some(Self::new(link.path(), None, body))
     }
 
+    /// The same document under the path that it was linked with, where it was asked for with a query or redirected.
+    #[must_use]
+    pub fn at(self, path: &str) -> Self {
+        Self {
+            path: Arc::from(path),
+            ..self
+        }
+    }
+
     /// Takes the resources that came expanded inside this one out of it, at any depth, leaving links in their place.
     #[must_use]
     pub fn split(self) -> (Self, Vec<Self>) {

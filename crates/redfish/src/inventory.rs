@@ -11,6 +11,7 @@ mod memory;
 mod network;
 mod pcie;
 mod processor;
+pub(crate) mod read;
 mod section;
 mod storage;
 mod system;
@@ -26,7 +27,7 @@ pub use section::{Section, SectionState, Sections, Unread};
 pub use storage::{Drive, StorageController, Volume};
 pub use system::{LedState, ManagerFacts, PowerState, SystemFacts, SystemUuid};
 
-pub(crate) use network::Port;
+use network::Port;
 
 use crate::document::Anomaly;
 
@@ -73,8 +74,15 @@ impl Inventory {
             .filter(|p| p.kind == ProcessorKind::Cpu)
     }
 
-    /// Graphics processors and other accelerators.
+    /// Graphics processors.
     pub fn gpus(&self) -> impl Iterator<Item = &Processor> {
+        self.processors
+            .iter()
+            .filter(|p| p.kind == ProcessorKind::Gpu)
+    }
+
+    /// Graphics processors, FPGAs and other accelerators.
+    pub fn accelerators(&self) -> impl Iterator<Item = &Processor> {
         self.processors.iter().filter(|p| p.kind.is_accelerator())
     }
 

@@ -6,9 +6,11 @@ pub mod error;
 pub mod gateway;
 pub mod inventory;
 pub mod login;
+pub mod model;
 pub mod operations;
 mod pace;
 mod queue;
+pub mod quirks;
 pub mod target;
 pub mod tls;
 

@@ -210,6 +210,24 @@ impl<'a> Object<'a> {
         self.link_of(name, value)
     }
 
+    /// The link of a property whose schema type is a URI string (`@Redfish.ActionInfo`, `target`, `…@odata.nextLink`); an object with `@odata.id` is read too.
+    #[must_use]
+    pub fn uri(&self, name: &str) -> Option<Link> {
+        match self.value(name)? {
+            Value::String(text) => match Link::parse(text) {
+                Ok(link) => Some(link),
+                Err(_) => {
+                    self.anomalies.note(name, Fault::Malformed);
+                    None
+                }
+            },
+            other => {
+                self.anomalies.note(name, Fault::Coerced);
+                self.link_of(name, other)
+            }
+        }
+    }
+
     /// The links of a list property, in order, each once.
     #[must_use]
     pub fn links(&self, name: &str) -> Vec<Link> {

@@ -2,6 +2,7 @@
 
 use super::health::{Health, is_present};
 use crate::document::Document;
+use crate::quirks;
 
 /// One module.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,7 +35,10 @@ impl MemoryModule {
     pub fn read(document: &Document) -> Option<Self> {
         let root = document.root();
         // Empty slots: `Absent`, or (Supermicro, HPE) a size of zero.
-        let capacity_mib = root.whole("CapacityMiB").or_else(|| root.whole("SizeMB"));
+        let capacity_mib = root
+            .whole("CapacityMiB")
+            .or_else(|| root.whole("SizeMB"))
+            .map(quirks::binary_mib);
         if !is_present(root) || capacity_mib == Some(0) {
             return None;
         }

@@ -52,9 +52,10 @@ impl PcieDevice {
             part_number: root.text("PartNumber"),
             serial_number: root.text("SerialNumber"),
             firmware_version: root.text("FirmwareVersion"),
-            slot: slot
-                .text("ServiceLabel")
-                .or_else(|| slot.text("LocationOrdinalValue")),
+            slot: slot.text("ServiceLabel").or_else(|| {
+                slot.whole("LocationOrdinalValue")
+                    .map(|slot| slot.to_string())
+            }),
             pcie_type: root.object("PCIeInterface").text("PCIeType"),
             lanes: root
                 .object("PCIeInterface")

@@ -144,4 +144,22 @@ impl Processor {
             health: Health::of(root),
         })
     }
+
+    /// Reads a graphics processor from its `PCIeDevice`, on services that list it nowhere else.
+    #[must_use]
+    pub fn read_gpu(document: &Document) -> Option<Self> {
+        let device = super::PcieDevice::read(document)?;
+        Some(Self {
+            id: device.id,
+            kind: ProcessorKind::Gpu,
+            socket: device.slot,
+            manufacturer: device.manufacturer,
+            model: device.model,
+            serial_number: device.serial_number,
+            part_number: device.part_number,
+            firmware_version: device.firmware_version,
+            health: device.health,
+            ..Self::default()
+        })
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::health::{Health, is_present};
 use crate::document::{Document, Link, Object};
+use crate::quirks;
 
 /// One storage controller.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -133,6 +134,9 @@ impl Drive {
         if capacity_bytes.is_none() && model.is_none() && serial_number.is_none() {
             return None;
         }
+        if quirks::is_media_of_bmc(model.as_deref(), root.text("Manufacturer").as_deref()) {
+            return None;
+        }
         let part = root.object("PhysicalLocation").object("PartLocation");
         let old = root
             .objects("Location")
@@ -150,10 +154,10 @@ impl Drive {
             capacity_bytes,
             protocol: root.text("Protocol"),
             media_type: root.text("MediaType"),
-            location: part
-                .text("ServiceLabel")
-                .or(old)
-                .or_else(|| part.text("LocationOrdinalValue")),
+            location: part.text("ServiceLabel").or(old).or_else(|| {
+                part.whole("LocationOrdinalValue")
+                    .map(|bay| bay.to_string())
+            }),
             durable_names: root
                 .objects("Identifiers")
                 .into_iter()
@@ -176,14 +180,17 @@ impl Drive {
         }
         let capacity_bytes = device.whole("CapacityBytes").filter(|bytes| *bytes > 0);
         let (name, model) = (device.text("Name"), device.text("Model"));
-        if capacity_bytes.is_none() && model.is_none() {
+        let manufacturer = device.text("Manufacturer");
+        if (capacity_bytes.is_none() && model.is_none())
+            || quirks::is_media_of_bmc(model.as_deref(), manufacturer.as_deref())
+        {
             return None;
         }
         Some(Self {
             id: format!("{storage}.{index}"),
             storage: Some(storage.to_owned()),
             name,
-            manufacturer: device.text("Manufacturer"),
+            manufacturer,
             model,
             capacity_bytes,
             health: Health::of(device),

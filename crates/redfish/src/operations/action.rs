@@ -21,19 +21,10 @@ pub fn find(resource: Object<'_>, name: &str) -> Option<Action> {
     } else {
         standard
     };
-    let target = match action
-        .raw()
-        .get("target")
-        .or_else(|| action.raw().get("Target"))
-    {
-        Some(_) => action
-            .text("target")
-            .and_then(|text| Link::parse(&text).ok())?,
-        None => return None,
-    };
+    let target = action.uri("target")?;
     Some(Action {
         target,
-        info: action.link("@Redfish.ActionInfo"),
+        info: action.uri("@Redfish.ActionInfo"),
     })
 }
 
