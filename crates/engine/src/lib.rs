@@ -1,3 +1,4 @@
 //! The controllers that touch BMCs.
 
+pub mod inventory;
 pub mod macdb;

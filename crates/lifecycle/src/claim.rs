@@ -323,7 +323,7 @@ impl<'a> Observed<'a> {
     /// The server that was chosen for the claim and still fits it.
     fn choice_on_record(&self) -> Option<&'a Server> {
         let record = annotation(self.claim, CHOSEN_SERVER).filter(|_| self.is_protected())?;
-        let server = self.chosen.filter(|server| record_of(*server) == record)?;
+        let server = self.chosen.filter(|server| record_of(server) == record)?;
         Demand::of(&self.claim.spec)
             .check(&Offer::of(server))
             .is_ok()

@@ -133,7 +133,6 @@ impl Gateway {
 
     /// The handle to a BMC, the same for everybody who asks for `target.name`. A target that differs from the one
     /// known replaces it: calls under way end as they began, later ones use the new address, credentials and trust.
-    #[must_use]
     pub fn bmc(&self, target: Target) -> Bmc {
         let config = &self.0.config;
         let mut bmcs = self.0.bmcs.lock();
@@ -195,3 +194,6 @@ impl Gateway {
             .await;
     }
 }
+
+#[cfg(test)]
+mod tests;

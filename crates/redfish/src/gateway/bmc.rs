@@ -351,6 +351,9 @@ impl Call {
                     }
                     tokio::time::sleep(wait).await;
                 }
+                _ if request.method == Method::Get && is_service_root(url.path()) => {
+                    return peer.service_root(&answer).and(self.reply(&request, answer));
+                }
                 _ => return Err(peer.status(request.method, &answer)),
             }
         }

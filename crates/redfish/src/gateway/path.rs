@@ -92,7 +92,7 @@ mod tests {
             ),
             (
                 "/redfish/v1/Systems/1/",
-                "https://10.0.0.1:8443/redfish/v1/Systems/1",
+                "https://10.0.0.1:8443/redfish/v1/Systems/1/",
             ),
             (
                 "https://10.0.0.1:8443/redfish/v1/Systems",

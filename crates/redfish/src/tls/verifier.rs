@@ -188,7 +188,10 @@ fn judge(presented: Fingerprint, leaf: &CertificateDer<'_>, error: &Error) -> Tl
         };
     };
     match error {
-        CertificateError::UnknownIssuer => TlsFailure::UnknownIssuer { presented },
+        // A bad signature is an issuer of the right name with another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            TlsFailure::UnknownIssuer { presented }
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             TlsFailure::NameMismatch {
                 presented,

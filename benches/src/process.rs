@@ -1,0 +1,60 @@
+//! What the operating system says a process used.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+/// Clock ticks a second: the unit of `/proc/PID/stat` (`USER_HZ`, 100 on every Linux that Rust supports).
+const TICKS: f64 = 100.0;
+
+/// A reading of one process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// User and system time, seconds.
+    pub cpu_seconds: f64,
+    /// Resident memory now, MiB.
+    pub rss_mib: f64,
+    /// Most resident memory so far, MiB.
+    pub peak_mib: f64,
+}
+
+impl Usage {
+    /// Reads `/proc` for `pid`.
+    pub fn of(pid: u32) -> Result<Self> {
+        let folder = PathBuf::from(format!("/proc/{pid}"));
+        let stat = std::fs::read_to_string(folder.join("stat")).context("the process is gone")?;
+        // The name is in parentheses and may hold spaces: fields count from behind it.
+        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
+        let status = std::fs::read_to_string(folder.join("status"))?;
+        let kib = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .and_then(|rest| rest.split_whitespace().next())
+                .and_then(|v| v.parse::<f64>().ok())
+                .unwrap_or(0.0)
+        };
+        Ok(Self {
+            cpu_seconds: (ticks(11) + ticks(12)) / TICKS,
+            rss_mib: kib("VmRSS:") / 1024.0,
+            peak_mib: kib("VmHWM:") / 1024.0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_uses_memory_and_time() {
+        let mut sum = 0_u64;
+        for i in 0..40_000_000_u64 {
+            sum = sum.wrapping_mul(31).wrapping_add(i);
+        }
+        let usage = Usage::of(std::process::id()).unwrap();
+        assert!(usage.rss_mib > 1.0 && usage.peak_mib >= usage.rss_mib, "{usage:?} {sum}");
+        assert!(usage.cpu_seconds > 0.0);
+    }
+}
