@@ -1,0 +1,5 @@
+//! Tests against one shared kube-apiserver: modules here rather than files beside this one, so that they share it.
+
+mod cluster {
+    mod definitions;
+}
