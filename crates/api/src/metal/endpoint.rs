@@ -21,7 +21,6 @@ use crate::schema;
     derive = "PartialEq",
     derive = "Default",
     doc = "A device on the BMC network, by MAC and IP.",
-    deprecated = "metal.ironcore.dev/v1alpha1 Endpoints are deprecated; specify the network access inline via BMC.spec.access (an InlineEndpoint with macAddress and ip) instead",
     printcolumn(name = "MACAddress", type_ = "string", json_path = ".spec.macAddress"),
     printcolumn(name = "IP", type_ = "string", json_path = ".spec.ip"),
     printcolumn(
