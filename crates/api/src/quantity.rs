@@ -83,8 +83,8 @@ impl JsonSchema for Quantity {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        // int-or-string alone says that both are taken.
         json_schema!({
-            "anyOf": [{ "type": "integer" }, { "type": "string" }],
             "pattern": PATTERN,
             "x-kubernetes-int-or-string": true,
         })
