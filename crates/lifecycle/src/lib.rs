@@ -11,6 +11,7 @@ pub mod names;
 pub mod operation;
 pub mod plan;
 pub mod policy;
+pub mod retention;
 pub mod run;
 pub mod server;
 pub mod trust;
