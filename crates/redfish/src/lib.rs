@@ -11,7 +11,9 @@ pub mod operations;
 mod pace;
 mod queue;
 pub mod quirks;
+pub mod sse;
 pub mod target;
+pub mod task;
 pub mod tls;
 
 pub use breaker::BreakerConfig;
@@ -23,5 +25,7 @@ pub use gateway::{
 };
 pub use login::{InMemoryLedger, LoginLedger};
 pub use queue::Priority;
+pub use sse::{EventStream, SseEvent};
 pub use target::{Credentials, Target, Trust};
+pub use task::TaskProgress;
 pub use tls::{CaBundle, Fingerprint, TlsFailure};

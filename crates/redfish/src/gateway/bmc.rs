@@ -215,6 +215,43 @@ impl Bmc {
         Box::pin(call.run(request)).await
     }
 
+    /// Opens a stream of events. It takes a place only until it is open.
+    pub(crate) async fn open_stream(
+        &self,
+        path: &str,
+        last_event_id: Option<&str>,
+    ) -> Result<(reqwest::Response, Arc<str>), GatewayError> {
+        let leave = self.0.health.leave(Priority::Control).await?;
+        let peer = self.peer();
+        let url = resolve(&peer.transport.base, path)?;
+        let mut renewed = false;
+        loop {
+            let grant = peer.session.ensure(&peer, &leave.place).await?;
+            let wire = Wire {
+                stream: Some(last_event_id),
+                ..Wire::new(Method::Get, url.clone(), grant.auth(&peer))
+            };
+            let response = peer.transport.stream(wire).await?;
+            match response.status().as_u16() {
+                200 => return Ok((response, peer.transport.authority.clone())),
+                401 if !renewed && matches!(*grant, Grant::Token { .. }) => {
+                    renewed = true;
+                    peer.session.lapsed(&grant);
+                }
+                401 if matches!(*grant, Grant::Basic) => {
+                    peer.session.basic_refused(&peer, &grant);
+                    return Err(peer.refused(401));
+                }
+                _ => {
+                    let now = Instant::now();
+                    let until = now + peer.config.deadlines.exchange;
+                    let answer = peer.transport.finish(response, url, now, until).await?;
+                    return Err(peer.status(Method::Get, &answer));
+                }
+            }
+        }
+    }
+
     pub(crate) fn peer(&self) -> Arc<Peer> {
         self.0.peer.lock().clone()
     }

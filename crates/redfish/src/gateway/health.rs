@@ -55,14 +55,14 @@ impl Health {
 
     /// Waits for a place and the BMC's pace, unless the breaker is open.
     pub(crate) async fn leave(self: &Arc<Self>, priority: Priority) -> Result<Leave, GatewayError> {
-        let refusal = self.inner.lock().breaker.refuses(Instant::now());
-        refused(refusal.unwrap_or(Admission::Go))?;
+        self.check_breaker()?;
         let place = self.queue.enter(priority).await;
+        // Those who waited behind requests that hung are turned away one after the other, without a pause each.
+        self.check_breaker()?;
         let gap = self.inner.lock().pace.gap();
         if !gap.is_zero() && priority != Priority::Power {
             tokio::time::sleep(gap).await;
         }
-        // Asked again: the breaker may have opened while this one waited behind those that hung.
         let admission = self.inner.lock().breaker.admit(Instant::now());
         let probe = admission == Admission::Probe;
         refused(admission)?;
@@ -71,6 +71,11 @@ impl Health {
             probe,
             place: Arc::new(place),
         })
+    }
+
+    fn check_breaker(&self) -> Result<(), GatewayError> {
+        let refusal = self.inner.lock().breaker.refuses(Instant::now());
+        refused(refusal.unwrap_or(Admission::Go))
     }
 
     pub(crate) fn sent(&self) {

@@ -1,5 +1,6 @@
 mod basics;
 mod faults;
+mod later;
 mod logins;
 mod places;
 mod server;

@@ -47,6 +47,8 @@ pub(crate) struct Wire<'a> {
     pub(crate) auth: Auth<'a>,
     pub(crate) if_match: Option<&'a str>,
     pub(crate) if_none_match: Option<&'a str>,
+    /// For a stream of server-sent events: after which one.
+    pub(crate) stream: Option<Option<&'a str>>,
     /// The caller's own deadline, if it has one.
     pub(crate) deadline: Option<Instant>,
 }
@@ -77,6 +79,7 @@ impl<'a> Wire<'a> {
             auth,
             if_match: None,
             if_none_match: None,
+            stream: None,
             deadline: None,
         }
     }
@@ -167,10 +170,29 @@ impl Transport {
         }
     }
 
-    async fn try_exchange(&self, wire: Wire<'_>, started: Instant) -> Result<Answer, GatewayError> {
-        let (url, deadline) = (wire.url.clone(), wire.deadline);
-        let response = self.open(wire, started).await?;
-        let until = earliest(started + self.config.deadlines.exchange, deadline);
+    /// Sends `wire` and hands over the answer as it comes. Tells the BMC's health whether there was one.
+    pub(crate) async fn stream(&self, wire: Wire<'_>) -> Result<reqwest::Response, GatewayError> {
+        let started = Instant::now();
+        self.health.sent();
+        let opened = self.open(wire, started).await;
+        match &opened {
+            Ok(response) => self
+                .health
+                .answered(started.elapsed(), response.status().as_u16()),
+            Err(error) if error.is_silence() => self.health.silent(error),
+            Err(_) => {}
+        }
+        opened
+    }
+
+    /// Reads the rest of an answer.
+    pub(crate) async fn finish(
+        &self,
+        response: reqwest::Response,
+        url: Url,
+        started: Instant,
+        until: Instant,
+    ) -> Result<Answer, GatewayError> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = match timeout_at(until, self.read(response, &url, started)).await {
             Ok(body) => body?,
@@ -182,6 +204,13 @@ impl Transport {
             body,
             url,
         })
+    }
+
+    async fn try_exchange(&self, wire: Wire<'_>, started: Instant) -> Result<Answer, GatewayError> {
+        let (url, deadline) = (wire.url.clone(), wire.deadline);
+        let response = self.open(wire, started).await?;
+        let until = earliest(started + self.config.deadlines.exchange, deadline);
+        self.finish(response, url, started, until).await
     }
 
     async fn read(
@@ -332,6 +361,18 @@ fn headers(wire: &Wire<'_>) -> Result<HeaderMap, GatewayError> {
             let mut value = HeaderValue::from_str(&format!("Basic {pair}")).map_err(unsendable)?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
+        }
+    }
+    if let Some(last_event_id) = wire.stream {
+        headers.insert(
+            header::ACCEPT,
+            HeaderValue::from_static("text/event-stream"),
+        );
+        if let Some(id) = last_event_id {
+            headers.insert(
+                "last-event-id",
+                HeaderValue::from_str(id).map_err(unsendable)?,
+            );
         }
     }
     if let Some(etag) = wire.if_match {
