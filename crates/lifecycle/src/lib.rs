@@ -1,5 +1,7 @@
 //! The rules of Corten: pure state machines and plans, no I/O.
 
+pub mod bmc;
+pub mod boot;
 pub mod brake;
 pub mod claim;
 pub mod cleanup;

@@ -1,0 +1,303 @@
+//! Whether a ServerBootConfiguration can be booted.
+//!
+//! [`decide`] is the entry point. Until the boot services land, Ready means: the image's text names an image, the server
+//! exists, and the ignition Secret is there and readable. Nothing of the Secret's contents is ever in a result.
+
+use crate::image::{BootMode, ImageReference};
+
+/// What is known of the ignition Secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignition {
+    /// None is referred to.
+    NotWanted,
+    /// It is there, and this is its form.
+    Present(IgnitionForm),
+    /// There is no such Secret.
+    Missing,
+    /// It could not be read for now: neither good nor bad.
+    Unknown,
+}
+
+/// What the ignition Secret holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IgnitionForm {
+    /// Ignition JSON.
+    Ignition,
+    /// Butane YAML, as `format: fcos` says.
+    Butane,
+    /// Text for another provisioner, as an unknown `format` says; passed on as it is.
+    Other,
+    /// The key `ignition` is missing.
+    NoKey,
+    /// The key `ignition` is empty.
+    Empty,
+    /// It is said or looks to be Ignition, and is no JSON object.
+    NotJson,
+    /// It is not UTF-8.
+    NotText,
+}
+
+/// What the decision rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// `spec.image`; empty where there is none.
+    pub image: &'a str,
+    /// Annotation `corten.dev/boot-mode`.
+    pub mode: Option<&'a str>,
+    /// `spec.serverRef.name`.
+    pub server: &'a str,
+    /// Whether that Server exists.
+    pub server_exists: bool,
+    /// Name of the ignition Secret, with namespace, for messages.
+    pub secret: &'a str,
+    /// The ignition Secret.
+    pub ignition: Ignition,
+}
+
+/// State and condition of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It can be booted.
+    Ready {
+        /// Where the system lives.
+        mode: BootMode,
+    },
+    /// Something may still come.
+    Pending {
+        /// CamelCase.
+        reason: &'static str,
+        /// Cause and remedy.
+        message: String,
+    },
+    /// It cannot, before somebody changes something.
+    Error {
+        /// CamelCase.
+        reason: &'static str,
+        /// Cause and remedy.
+        message: String,
+    },
+}
+
+/// Decides.
+pub fn decide(observed: &Observed<'_>) -> Decision {
+    let error = |reason, message| Decision::Error { reason, message };
+    let pending = |reason, message| Decision::Pending { reason, message };
+    let image = match ImageReference::parse(observed.image) {
+        Ok(image) => image,
+        Err(cause) => return error("ImageInvalid", format!("spec.image: {cause}")),
+    };
+    let mode = match image.mode(observed.mode) {
+        Ok(mode) => mode,
+        Err(word) => {
+            return error(
+                "BootModeInvalid",
+                format!(
+                    "the annotation corten.dev/boot-mode says {word:?}: diskless and disk are allowed"
+                ),
+            );
+        }
+    };
+    if observed.server.is_empty() {
+        return error(
+            "ServerMissing",
+            "spec.serverRef names no Server: set its name".to_owned(),
+        );
+    }
+    if !observed.server_exists {
+        return pending(
+            "ServerMissing",
+            format!(
+                "there is no Server {}: create it or correct spec.serverRef",
+                observed.server
+            ),
+        );
+    }
+    let secret = observed.secret;
+    match observed.ignition {
+        Ignition::NotWanted
+        | Ignition::Present(IgnitionForm::Ignition | IgnitionForm::Butane | IgnitionForm::Other) => {
+            Decision::Ready { mode }
+        }
+        Ignition::Missing => pending(
+            "IgnitionSecretMissing",
+            format!("there is no Secret {secret}: create it with the key ignition"),
+        ),
+        Ignition::Unknown => pending(
+            "IgnitionSecretUnread",
+            format!("the Secret {secret} could not be read: it is tried again"),
+        ),
+        Ignition::Present(IgnitionForm::NoKey) => error(
+            "IgnitionSecretInvalid",
+            format!("the Secret {secret} has no key ignition: add it"),
+        ),
+        Ignition::Present(IgnitionForm::Empty) => error(
+            "IgnitionSecretInvalid",
+            format!("the key ignition of Secret {secret} is empty: fill it"),
+        ),
+        Ignition::Present(IgnitionForm::NotJson) => error(
+            "IgnitionSecretInvalid",
+            format!(
+                "the key ignition of Secret {secret} is no JSON object: mend it, or say format: fcos for Butane"
+            ),
+        ),
+        Ignition::Present(IgnitionForm::NotText) => error(
+            "IgnitionSecretInvalid",
+            format!("the key ignition of Secret {secret} is not UTF-8: mend it"),
+        ),
+    }
+}
+
+/// Looks at the contents of an ignition Secret: the values of its keys `ignition` and `format`.
+pub fn form(ignition: Option<&[u8]>, format: Option<&[u8]>) -> IgnitionForm {
+    let Some(bytes) = ignition else {
+        return IgnitionForm::NoKey;
+    };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return IgnitionForm::NotText;
+    };
+    let text = text.trim();
+    if text.is_empty() {
+        return IgnitionForm::Empty;
+    }
+    let format = format
+        .and_then(|format| std::str::from_utf8(format).ok())
+        .map(str::trim)
+        .unwrap_or_default();
+    match format {
+        "fcos" | "butane" => IgnitionForm::Butane,
+        "" | "ignition" | "json" if format.is_empty() && !text.starts_with('{') => {
+            IgnitionForm::Other
+        }
+        "" | "ignition" | "json" => match serde_json::from_str::<serde_json::Value>(text) {
+            Ok(serde_json::Value::Object(_)) => IgnitionForm::Ignition,
+            _ => IgnitionForm::NotJson,
+        },
+        _ => IgnitionForm::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observed() -> Observed<'static> {
+        Observed {
+            image: "ghcr.io/ironcore-dev/os-images/gardenlinux:1443.3",
+            mode: None,
+            server: "r1-system-0",
+            server_exists: true,
+            secret: "team/db-ignition",
+            ignition: Ignition::NotWanted,
+        }
+    }
+
+    #[test]
+    fn a_valid_image_without_ignition_is_ready() {
+        assert_eq!(
+            decide(&observed()),
+            Decision::Ready {
+                mode: BootMode::Diskless
+            }
+        );
+        let disk = Observed {
+            mode: Some("disk"),
+            ..observed()
+        };
+        assert_eq!(
+            decide(&disk),
+            Decision::Ready {
+                mode: BootMode::Disk
+            }
+        );
+    }
+
+    #[test]
+    fn a_bad_image_is_an_error_with_its_cause() {
+        match decide(&Observed {
+            image: "oci://x",
+            ..observed()
+        }) {
+            Decision::Error { reason, message } => {
+                assert_eq!(reason, "ImageInvalid");
+                assert!(message.contains("oci"), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(
+            decide(&Observed {
+                image: "",
+                ..observed()
+            }),
+            Decision::Error { .. }
+        ));
+        assert!(matches!(
+            decide(&Observed {
+                mode: Some("tape"),
+                ..observed()
+            }),
+            Decision::Error { .. }
+        ));
+    }
+
+    #[test]
+    fn what_may_still_come_is_pending_and_what_is_wrong_is_an_error() {
+        assert!(matches!(
+            decide(&Observed {
+                server_exists: false,
+                ..observed()
+            }),
+            Decision::Pending { .. }
+        ));
+        assert!(matches!(
+            decide(&Observed {
+                ignition: Ignition::Missing,
+                ..observed()
+            }),
+            Decision::Pending { .. }
+        ));
+        assert!(matches!(
+            decide(&Observed {
+                ignition: Ignition::Unknown,
+                ..observed()
+            }),
+            Decision::Pending { .. }
+        ));
+        for form in [
+            IgnitionForm::NoKey,
+            IgnitionForm::Empty,
+            IgnitionForm::NotJson,
+            IgnitionForm::NotText,
+        ] {
+            match decide(&Observed {
+                ignition: Ignition::Present(form),
+                ..observed()
+            }) {
+                Decision::Error { message, .. } => {
+                    assert!(message.contains("team/db-ignition"), "{message}")
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_form_of_an_ignition_is_told_from_its_text() {
+        assert_eq!(
+            form(Some(b"{\"ignition\":{\"version\":\"3.4.0\"}}"), None),
+            IgnitionForm::Ignition
+        );
+        assert_eq!(form(Some(b"{\"ignition\":"), None), IgnitionForm::NotJson);
+        assert_eq!(
+            form(Some(b"variant: fcos"), Some(b"fcos")),
+            IgnitionForm::Butane
+        );
+        assert_eq!(form(Some(b"#cloud-config"), None), IgnitionForm::Other);
+        assert_eq!(
+            form(Some(b"variant: fcos"), Some(b"ignition")),
+            IgnitionForm::NotJson
+        );
+        assert_eq!(form(Some(b"  "), None), IgnitionForm::Empty);
+        assert_eq!(form(Some(&[0xff, 0xfe]), None), IgnitionForm::NotText);
+        assert_eq!(form(None, None), IgnitionForm::NoKey);
+    }
+}
