@@ -4,10 +4,7 @@
 //! server controller asks instead of the BMC, and [`Fleet::wakes`] tells it which servers to look at again. Nothing here
 //! is a record: after a restart it is filled by reading the BMCs again.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use corten_api::metal::Server;
 use corten_kit::ObjectKey;
@@ -112,7 +109,9 @@ struct Inner {
 /// Who shows which machine: by UUID, else by serial number.
 #[derive(Default)]
 struct Claims {
-    by_mark: BTreeMap<String, Vec<Claim>>,
+    by_mark: HashMap<Arc<str>, Vec<Claim>>,
+    marks: HashMap<Access, Vec<Arc<str>>>,
+    servers: HashMap<Arc<str>, Arc<str>>,
 }
 
 #[derive(Clone)]
@@ -250,9 +249,7 @@ impl Fleet {
         let before = claims.touched(access);
         claims.forget(access);
         for (identity, server) in shown {
-            let Some(mark) = mark(identity) else { continue };
-            let claim = Claim { access: access.clone(), identity: identity.clone(), server: server.clone() };
-            claims.by_mark.entry(mark).or_default().push(claim);
+            claims.add(Claim { access: access.clone(), identity: identity.clone(), server: server.clone() });
         }
         let mut touched = claims.touched(access);
         touched.extend(before);
@@ -269,20 +266,20 @@ impl Fleet {
     pub fn rivals(&self, access: &Access, identity: &Identity) -> Vec<(Access, Dispute)> {
         let Some(mark) = mark(identity) else { return Vec::new() };
         let claims = self.inner.claims.lock();
-        let others = claims.by_mark.get(&mark).into_iter().flatten().filter(|claim| claim.access != *access);
+        let others = claims.by_mark.get(&*mark).into_iter().flatten().filter(|claim| claim.access != *access);
         others.filter_map(|claim| Some((claim.access.clone(), dispute(&claim.identity, identity)?))).collect()
     }
 
     /// Why it is not clear which machine a server is, if it is not: both sides are named.
     pub fn dispute(&self, server: &str) -> Option<String> {
         let claims = self.inner.claims.lock();
-        claims.by_mark.iter().filter(|(_, claims)| claims.len() > 1).find_map(|(mark, sides)| {
-            let own = sides.iter().find(|claim| claim.server.as_deref() == Some(server))?;
-            let other = sides
-                .iter()
-                .find(|claim| claim.access != own.access && dispute(&claim.identity, &own.identity).is_some())?;
-            Some(disputed(mark, own, other))
-        })
+        let mark = claims.servers.get(server)?;
+        let sides = claims.by_mark.get(mark)?;
+        let own = sides.iter().find(|claim| claim.server.as_deref() == Some(server))?;
+        let other = sides
+            .iter()
+            .find(|claim| claim.access != own.access && dispute(&claim.identity, &own.identity).is_some())?;
+        Some(disputed(mark, own, other))
     }
 
     /// Forgets a BMC that is gone. Returns the others whose disputes that ends.
@@ -311,17 +308,33 @@ fn disputed(mark: &str, own: &Claim, other: &Claim) -> String {
 }
 
 impl Claims {
+    fn add(&mut self, claim: Claim) {
+        let Some(mark) = mark(&claim.identity).map(Arc::<str>::from) else { return };
+        self.marks.entry(claim.access.clone()).or_default().push(mark.clone());
+        if let Some(server) = &claim.server {
+            self.servers.insert(server.clone(), mark.clone());
+        }
+        self.by_mark.entry(mark).or_default().push(claim);
+    }
+
     fn forget(&mut self, access: &Access) {
-        self.by_mark.retain(|_, claims| {
-            claims.retain(|claim| claim.access != *access);
-            !claims.is_empty()
-        });
+        for mark in self.marks.remove(access).unwrap_or_default() {
+            let Some(sides) = self.by_mark.get_mut(&mark) else { continue };
+            for server in sides.iter().filter(|claim| claim.access == *access).filter_map(|claim| claim.server.as_ref()) {
+                self.servers.remove(server);
+            }
+            sides.retain(|claim| claim.access != *access);
+            if sides.is_empty() {
+                self.by_mark.remove(&mark);
+            }
+        }
     }
 
     /// The other sides of this BMC's marks.
     fn touched(&self, access: &Access) -> Vec<Claim> {
-        let shared = self.by_mark.values().filter(|claims| claims.iter().any(|claim| claim.access == *access));
-        shared.flatten().filter(|claim| claim.access != *access).cloned().collect()
+        let marks = self.marks.get(access).into_iter().flatten();
+        let sides = marks.filter_map(|mark| self.by_mark.get(mark)).flatten();
+        sides.filter(|claim| claim.access != *access).cloned().collect()
     }
 }
 

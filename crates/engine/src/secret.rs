@@ -1,0 +1,212 @@
+//! Credentials from the cluster: a BMCSecret in the original's shape, or a core Secret.
+//!
+//! [`Secrets::load`] reads one object by its name when a BMC is connected to and keeps nothing: no credentials of the
+//! fleet lie in a cache, and the right to read may be given object by object.
+
+use std::{collections::BTreeMap, fmt};
+
+use corten_api::metal::BmcSecret;
+use corten_kit::{ObjectKey, Objects};
+use corten_redfish::{CaBundle, Credentials};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{Client, Resource, ResourceExt};
+
+/// Which object holds the credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SecretKey {
+    /// A BMCSecret.
+    BmcSecret(String),
+    /// A core Secret.
+    Core {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What such an object says. Printing it shows no secret.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// User name and password.
+    pub credentials: Credentials,
+    /// The CA that signs the BMC's certificate (key `ca.crt`), where there is one.
+    pub ca: Option<CaBundle>,
+    /// UID and version of the object: another one is another secret.
+    pub version: String,
+}
+
+/// Why there are no credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// There is no such object. Trying again helps once somebody creates it.
+    #[error("{key} does not exist: create it with the keys username and password")]
+    Missing {
+        /// The object.
+        key: SecretKey,
+    },
+    /// The object lacks something. Trying again helps once it is changed.
+    #[error("{key}: {what}")]
+    Invalid {
+        /// The object.
+        key: SecretKey,
+        /// What is wrong, and the remedy.
+        what: String,
+    },
+    /// It could not be read; a retry can help.
+    #[error("{key} could not be read")]
+    Unread {
+        /// The object.
+        key: SecretKey,
+        /// The API server's answer.
+        #[source]
+        source: corten_kit::Error,
+    },
+}
+
+/// Reads secrets. Clones are cheap.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    bmc: Objects<BmcSecret>,
+    core: Objects<Secret>,
+}
+
+// === impl Secrets ===
+
+impl Secrets {
+    /// Reads through `client`.
+    pub fn new(client: Client, manager: &str) -> Self {
+        Self { bmc: Objects::uncached(client.clone(), manager), core: Objects::uncached(client, manager) }
+    }
+
+    /// BMCSecrets, for the controller that makes them.
+    pub fn bmc_secrets(&self) -> &Objects<BmcSecret> {
+        &self.bmc
+    }
+
+    /// Reads one object.
+    ///
+    /// # Errors
+    /// [`SecretError`], with the object's name and the remedy.
+    pub async fn load(&self, key: &SecretKey) -> Result<Loaded, SecretError> {
+        let unread = |source: corten_kit::Error| {
+            if source.is_not_found() {
+                SecretError::Missing { key: key.clone() }
+            } else {
+                SecretError::Unread { key: key.clone(), source }
+            }
+        };
+        match key {
+            SecretKey::BmcSecret(name) => {
+                let secret = self.bmc.live(&ObjectKey::cluster(name)).await.map_err(unread)?;
+                from_bmc_secret(&secret)
+            }
+            SecretKey::Core { namespace, name } => {
+                let secret = self.core.live(&ObjectKey::namespaced(namespace, name)).await.map_err(unread)?;
+                read(key, &version(&*secret), secret.data.as_ref(), secret.string_data.as_ref())
+            }
+        }
+    }
+
+    /// The keys `ignition` and `format` of a core Secret: what [`corten_lifecycle::boot::form`] looks at.
+    ///
+    /// # Errors
+    /// As [`Secrets::load`].
+    pub async fn ignition_form(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<corten_lifecycle::boot::IgnitionForm, corten_kit::Error> {
+        let secret = self.core.live(&ObjectKey::namespaced(namespace, name)).await?;
+        let value = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+        Ok(corten_lifecycle::boot::form(value("ignition"), value("format")))
+    }
+}
+
+/// What a BMCSecret says.
+///
+/// # Errors
+/// [`SecretError::Invalid`].
+pub fn from_bmc_secret(secret: &BmcSecret) -> Result<Loaded, SecretError> {
+    let key = SecretKey::BmcSecret(secret.name_any());
+    read(&key, &version(secret), secret.data.as_ref(), secret.string_data.as_ref())
+}
+
+/// UID and version of an object.
+fn version<K: Resource>(object: &K) -> String {
+    let meta = object.meta();
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    format!("{}/{}", part(&meta.uid), part(&meta.resource_version))
+}
+
+fn read(
+    key: &SecretKey,
+    version: &str,
+    data: Option<&BTreeMap<String, ByteString>>,
+    plain: Option<&BTreeMap<String, String>>,
+) -> Result<Loaded, SecretError> {
+    let invalid = |what: String| SecretError::Invalid { key: key.clone(), what };
+    // As in a core Secret, stringData stands before data; a CRD does not merge them by itself.
+    let bytes = |name: &str| -> Option<&[u8]> {
+        let from_plain = plain.and_then(|plain| plain.get(name)).map(String::as_bytes);
+        from_plain.or_else(|| data.and_then(|data| data.get(name)).map(|bytes| bytes.0.as_slice()))
+    };
+    let text = |name: &str| -> Result<&str, SecretError> {
+        let bytes = bytes(name).ok_or_else(|| invalid(format!("the key {name} is missing: add it")))?;
+        std::str::from_utf8(bytes).map_err(|_| invalid(format!("the key {name} is not UTF-8: mend it")))
+    };
+    let username = text("username")?;
+    if username.is_empty() {
+        return Err(invalid("the key username is empty: fill it".to_owned()));
+    }
+    let credentials = Credentials::new(username, text("password")?.to_owned());
+    let ca = match bytes("ca.crt") {
+        None => None,
+        Some(pem) => Some(CaBundle::from_pem(pem).map_err(|error| invalid(format!("the key ca.crt: {error}")))?),
+    };
+    Ok(Loaded { credentials, ca, version: version.to_owned() })
+}
+
+impl fmt::Display for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BmcSecret(name) => write!(f, "BMCSecret {name}"),
+            Self::Core { namespace, name } => write!(f, "Secret {namespace}/{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(pairs: &[(&str, &str)]) -> BTreeMap<String, ByteString> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec()))).collect()
+    }
+
+    fn key() -> SecretKey {
+        SecretKey::Core { namespace: "site".into(), name: "r1".into() }
+    }
+
+    #[test]
+    fn credentials_are_read_from_data_and_string_data() {
+        let loaded = read(&key(), "u/1", Some(&data(&[("username", "root"), ("password", "hunter2")])), None).unwrap();
+        assert_eq!(loaded.credentials, Credentials::new("root", "hunter2".to_owned()));
+        let plain = BTreeMap::from([("password".to_owned(), "newer".to_owned())]);
+        let loaded =
+            read(&key(), "u/2", Some(&data(&[("username", "root"), ("password", "hunter2")])), Some(&plain)).unwrap();
+        assert_eq!(loaded.credentials, Credentials::new("root", "newer".to_owned()));
+        assert!(!format!("{loaded:?}").contains("newer"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_object_and_key() {
+        let error = read(&key(), "u/1", Some(&data(&[("username", "root")])), None).unwrap_err().to_string();
+        assert!(error.contains("site/r1") && error.contains("password"), "{error}");
+        let error = read(&key(), "u/1", Some(&data(&[("username", ""), ("password", "x")])), None).unwrap_err();
+        assert!(error.to_string().contains("empty"));
+        let bad_ca = data(&[("username", "root"), ("password", "x"), ("ca.crt", "no pem")]);
+        let error = read(&key(), "u/1", Some(&bad_ca), None).unwrap_err().to_string();
+        assert!(error.contains("ca.crt"), "{error}");
+    }
+}
