@@ -13,8 +13,8 @@ use corten_lifecycle::{
     identity::Identity,
 };
 use corten_redfish::{
-    Bmc, Document,
-    inventory::{PowerState, SystemFacts},
+    Bmc, Document, Seen,
+    inventory::{Inventory, PowerState, SystemFacts},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -63,8 +63,28 @@ pub struct SystemView {
     pub identity: Identity,
     /// When it was read; an unchanged answer counts as a reading.
     pub read_at: Timestamp,
-    /// Entity tag of that answer.
+    /// What the answer looked like, for the next poll.
+    pub mark: Option<PollMark>,
+}
+
+/// What a polled answer looked like.
+#[derive(Clone, Debug)]
+pub struct PollMark {
+    /// Entity tag, to ask with.
     pub etag: Option<Arc<str>>,
+    /// Tells an unchanged answer from BMCs that have no tags.
+    pub seen: Seen,
+}
+
+/// What a first connection read of a machine, for the server's discovery.
+#[derive(Clone, Debug)]
+pub struct FirstRead {
+    /// The ComputerSystem.
+    pub document: Document,
+    /// All the rest, by one pass.
+    pub inventory: Inventory,
+    /// When it was read.
+    pub read_at: Timestamp,
 }
 
 /// One BMC.
@@ -80,7 +100,7 @@ pub struct Station {
 
 /// All that the server controller wants to know about its machine.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct Machine {
     /// Whether the BMC answers.
     pub link: Link,
     /// The handle.
@@ -100,8 +120,8 @@ pub struct Fleet {
 #[derive(Default)]
 struct Inner {
     stations: RwLock<HashMap<Access, Arc<Station>>>,
-    /// Documents of a first connection, until the server's discovery takes them.
-    first_reads: Mutex<HashMap<Arc<str>, Document>>,
+    /// What first connections read, until the servers' discovery takes it.
+    first_reads: Mutex<HashMap<Arc<str>, FirstRead>>,
     claims: Mutex<Claims>,
     wakes: RwLock<Vec<mpsc::UnboundedSender<ObjectKey>>>,
 }
@@ -123,7 +143,9 @@ struct Claim {
 
 impl std::fmt::Debug for Fleet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fleet").field("stations", &self.inner.stations.read().len()).finish_non_exhaustive()
+        f.debug_struct("Fleet")
+            .field("stations", &self.inner.stations.read().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -134,7 +156,11 @@ impl Access {
     pub fn of(server: &Server) -> Option<Self> {
         match &server.spec.bmc_ref {
             Some(reference) => Some(Self::Bmc(reference.name.as_str().into())),
-            None => server.spec.bmc.as_ref().map(|_| Self::Inline(server.name_any().into())),
+            None => server
+                .spec
+                .bmc
+                .as_ref()
+                .map(|_| Self::Inline(server.name_any().into())),
         }
     }
 
@@ -174,13 +200,19 @@ impl Fleet {
     }
 
     /// What is known of a server's machine.
-    pub fn server(&self, server: &Server) -> Seen {
+    pub fn server(&self, server: &Server) -> Machine {
         let name = server.name_any();
-        let station = Access::of(server).and_then(|access| self.station(&access)).unwrap_or_default();
-        Seen {
+        let station = Access::of(server)
+            .and_then(|access| self.station(&access))
+            .unwrap_or_default();
+        Machine {
             link: station.link.clone(),
             bmc: station.bmc.clone(),
-            system: station.systems.iter().find(|system| *system.server == *name).cloned(),
+            system: station
+                .systems
+                .iter()
+                .find(|system| *system.server == *name)
+                .cloned(),
             dispute: self.dispute(&name),
         }
     }
@@ -190,20 +222,26 @@ impl Fleet {
         self.inner.stations.read().get(access).cloned()
     }
 
-    /// The ComputerSystem document that the first connection read, once: so that discovery need not read it again.
-    pub fn take_first_read(&self, server: &str) -> Option<Document> {
+    /// What the first connection read of a server's machine, once: so that discovery need not read it again.
+    pub fn take_first_read(&self, server: &str) -> Option<FirstRead> {
         self.inner.first_reads.lock().remove(server)
     }
 
     /// Tells what somebody else than the poll has just read of a system, such as the power state after a reset.
-    pub fn saw(&self, server: &Server, facts: SystemFacts, etag: Option<&str>, at: Timestamp) {
-        let Some(access) = Access::of(server) else { return };
+    pub fn saw(&self, server: &Server, facts: SystemFacts, at: Timestamp) {
+        let Some(access) = Access::of(server) else {
+            return;
+        };
         let name = server.name_any();
         self.change(&access, |station| {
-            if let Some(system) = station.systems.iter_mut().find(|system| *system.server == *name) {
+            if let Some(system) = station
+                .systems
+                .iter_mut()
+                .find(|system| *system.server == *name)
+            {
                 system.facts = Arc::new(facts);
                 system.read_at = at;
-                system.etag = etag.map(Into::into);
+                system.mark = None;
             }
         });
     }
@@ -228,19 +266,27 @@ impl Fleet {
         };
         let link_changed = !same_link(&before.link, &after.link);
         for system in &after.systems {
-            let old = before.systems.iter().find(|old| old.server == system.server);
+            let old = before
+                .systems
+                .iter()
+                .find(|old| old.server == system.server);
             if link_changed || old.is_none_or(|old| matters(&old.facts, &system.facts)) {
                 self.wake(&system.server);
             }
         }
-        for gone in before.systems.iter().filter(|old| after.systems.iter().all(|new| new.server != old.server)) {
+        for gone in before
+            .systems
+            .iter()
+            .filter(|old| after.systems.iter().all(|new| new.server != old.server))
+        {
             self.wake(&gone.server);
         }
     }
 
-    /// Keeps a document for the server's discovery.
-    pub fn keep_first_read(&self, server: &str, document: Document) {
-        self.inner.first_reads.lock().insert(server.into(), document);
+    /// Keeps what was read for the server's discovery, and wakes it.
+    pub fn keep_first_read(&self, server: &str, read: FirstRead) {
+        self.inner.first_reads.lock().insert(server.into(), read);
+        self.wake(server);
     }
 
     /// Says which machines a BMC shows, and as which Servers. Returns the other BMCs whose disputes that begins or ends.
@@ -249,7 +295,11 @@ impl Fleet {
         let before = claims.touched(access);
         claims.forget(access);
         for (identity, server) in shown {
-            claims.add(Claim { access: access.clone(), identity: identity.clone(), server: server.clone() });
+            claims.add(Claim {
+                access: access.clone(),
+                identity: identity.clone(),
+                server: server.clone(),
+            });
         }
         let mut touched = claims.touched(access);
         touched.extend(before);
@@ -264,10 +314,19 @@ impl Fleet {
 
     /// Others that show a machine of this identity, with how they clash.
     pub fn rivals(&self, access: &Access, identity: &Identity) -> Vec<(Access, Dispute)> {
-        let Some(mark) = mark(identity) else { return Vec::new() };
+        let Some(mark) = mark(identity) else {
+            return Vec::new();
+        };
         let claims = self.inner.claims.lock();
-        let others = claims.by_mark.get(&*mark).into_iter().flatten().filter(|claim| claim.access != *access);
-        others.filter_map(|claim| Some((claim.access.clone(), dispute(&claim.identity, identity)?))).collect()
+        let others = claims
+            .by_mark
+            .get(&*mark)
+            .into_iter()
+            .flatten()
+            .filter(|claim| claim.access != *access);
+        others
+            .filter_map(|claim| Some((claim.access.clone(), dispute(&claim.identity, identity)?)))
+            .collect()
     }
 
     /// Why it is not clear which machine a server is, if it is not: both sides are named.
@@ -275,10 +334,12 @@ impl Fleet {
         let claims = self.inner.claims.lock();
         let mark = claims.servers.get(server)?;
         let sides = claims.by_mark.get(mark)?;
-        let own = sides.iter().find(|claim| claim.server.as_deref() == Some(server))?;
-        let other = sides
+        let own = sides
             .iter()
-            .find(|claim| claim.access != own.access && dispute(&claim.identity, &own.identity).is_some())?;
+            .find(|claim| claim.server.as_deref() == Some(server))?;
+        let other = sides.iter().find(|claim| {
+            claim.access != own.access && dispute(&claim.identity, &own.identity).is_some()
+        })?;
         Some(disputed(mark, own, other))
     }
 
@@ -295,22 +356,35 @@ impl Fleet {
 
     fn wake(&self, server: &str) {
         let key = ObjectKey::cluster(server);
-        self.inner.wakes.write().retain(|sender| sender.send(key.clone()).is_ok());
+        self.inner
+            .wakes
+            .write()
+            .retain(|sender| sender.send(key.clone()).is_ok());
     }
 }
 
 fn disputed(mark: &str, own: &Claim, other: &Claim) -> String {
     let remedy = match dispute(&own.identity, &other.identity) {
-        Some(Dispute::SharedUuid) => "they have different serial numbers: give one of the machines a UUID of its own",
+        Some(Dispute::SharedUuid) => {
+            "they have different serial numbers: give one of the machines a UUID of its own"
+        }
         _ => "if it is one machine, delete one of the two objects",
     };
-    format!("{} and {} both show the machine with {mark}; {remedy}", own.access, other.access)
+    format!(
+        "{} and {} both show the machine with {mark}; {remedy}",
+        own.access, other.access
+    )
 }
 
 impl Claims {
     fn add(&mut self, claim: Claim) {
-        let Some(mark) = mark(&claim.identity).map(Arc::<str>::from) else { return };
-        self.marks.entry(claim.access.clone()).or_default().push(mark.clone());
+        let Some(mark) = mark(&claim.identity).map(Arc::<str>::from) else {
+            return;
+        };
+        self.marks
+            .entry(claim.access.clone())
+            .or_default()
+            .push(mark.clone());
         if let Some(server) = &claim.server {
             self.servers.insert(server.clone(), mark.clone());
         }
@@ -319,8 +393,14 @@ impl Claims {
 
     fn forget(&mut self, access: &Access) {
         for mark in self.marks.remove(access).unwrap_or_default() {
-            let Some(sides) = self.by_mark.get_mut(&mark) else { continue };
-            for server in sides.iter().filter(|claim| claim.access == *access).filter_map(|claim| claim.server.as_ref()) {
+            let Some(sides) = self.by_mark.get_mut(&mark) else {
+                continue;
+            };
+            for server in sides
+                .iter()
+                .filter(|claim| claim.access == *access)
+                .filter_map(|claim| claim.server.as_ref())
+            {
                 self.servers.remove(server);
             }
             sides.retain(|claim| claim.access != *access);
@@ -334,7 +414,10 @@ impl Claims {
     fn touched(&self, access: &Access) -> Vec<Claim> {
         let marks = self.marks.get(access).into_iter().flatten();
         let sides = marks.filter_map(|mark| self.by_mark.get(mark)).flatten();
-        sides.filter(|claim| claim.access != *access).cloned().collect()
+        sides
+            .filter(|claim| claim.access != *access)
+            .cloned()
+            .collect()
     }
 }
 
@@ -352,9 +435,18 @@ fn mark(identity: &Identity) -> Option<String> {
 fn same_link(a: &Link, b: &Link) -> bool {
     match (a, b) {
         (Link::Unknown, Link::Unknown) | (Link::Up { .. }, Link::Up { .. }) => true,
-        (Link::Down { reason: a, message: left, .. }, Link::Down { reason: b, message: right, .. }) => {
-            a == b && left == right
-        }
+        (
+            Link::Down {
+                reason: a,
+                message: left,
+                ..
+            },
+            Link::Down {
+                reason: b,
+                message: right,
+                ..
+            },
+        ) => a == b && left == right,
         _ => false,
     }
 }
@@ -388,25 +480,41 @@ mod tests {
     }
 
     fn view(server: &str, power: PowerState) -> SystemView {
-        let facts = SystemFacts { power_state: Some(power), ..SystemFacts::default() };
+        let facts = SystemFacts {
+            power_state: Some(power),
+            ..SystemFacts::default()
+        };
         SystemView {
             server: server.into(),
             facts: facts.into(),
             identity: Identity::default(),
             read_at: Timestamp::UNIX_EPOCH,
-            etag: None,
+            mark: None,
         }
     }
 
     #[test]
     fn two_bmcs_that_show_one_uuid_are_in_dispute_and_both_are_named() {
         let fleet = Fleet::new();
-        assert!(fleet.claim(&access("a"), &[shown(UUID, "1", Some("a-system-0"))]).is_empty());
+        assert!(
+            fleet
+                .claim(&access("a"), &[shown(UUID, "1", Some("a-system-0"))])
+                .is_empty()
+        );
         assert_eq!(fleet.dispute("a-system-0"), None);
-        assert_eq!(fleet.claim(&access("b"), &[shown(UUID, "1", None)]), [access("a")]);
+        assert_eq!(
+            fleet.claim(&access("b"), &[shown(UUID, "1", None)]),
+            [access("a")]
+        );
         let why = fleet.dispute("a-system-0").unwrap();
-        assert!(why.contains("BMC a") && why.contains("BMC b") && why.contains(UUID), "{why}");
-        assert_eq!(fleet.rivals(&access("b"), &Identity::new(UUID, "1")), [(access("a"), Dispute::SameMachine)]);
+        assert!(
+            why.contains("BMC a") && why.contains("BMC b") && why.contains(UUID),
+            "{why}"
+        );
+        assert_eq!(
+            fleet.rivals(&access("b"), &Identity::new(UUID, "1")),
+            [(access("a"), Dispute::SameMachine)]
+        );
     }
 
     #[test]
@@ -425,7 +533,11 @@ mod tests {
         let fleet = Fleet::new();
         let nil = "00000000-0000-0000-0000-000000000000";
         fleet.claim(&access("a"), &[shown(nil, "1", Some("a-system-0"))]);
-        assert!(fleet.claim(&access("b"), &[shown(nil, "2", Some("b-system-0"))]).is_empty());
+        assert!(
+            fleet
+                .claim(&access("b"), &[shown(nil, "2", Some("b-system-0"))])
+                .is_empty()
+        );
         assert_eq!(fleet.dispute("a-system-0"), None);
     }
 
@@ -434,14 +546,20 @@ mod tests {
         let fleet = Fleet::new();
         let mut wakes = fleet.wakes();
         let a = access("a");
-        fleet.change(&a, |station| station.systems = vec![view("s", PowerState::Off)]);
+        fleet.change(&a, |station| {
+            station.systems = vec![view("s", PowerState::Off)]
+        });
         assert!(wakes.try_recv().is_ok());
         fleet.change(&a, |station| station.systems[0].read_at = Timestamp::now());
         assert!(wakes.try_recv().is_err());
         fleet.change(&a, |station| station.systems[0] = view("s", PowerState::On));
         assert!(wakes.try_recv().is_ok());
         fleet.change(&a, |station| {
-            station.link = Link::Down { reason: "Timeout".into(), message: "m".into(), since: Timestamp::now() };
+            station.link = Link::Down {
+                reason: "Timeout".into(),
+                message: "m".into(),
+                since: Timestamp::now(),
+            };
         });
         assert!(wakes.try_recv().is_ok());
     }

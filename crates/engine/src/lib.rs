@@ -1,5 +1,91 @@
 //! The controllers that touch BMCs.
+//!
+//! [`run`] is the entry point: caches, the shard's Lease, the controllers while it is held, and at the end every
+//! session on a BMC closed. Nothing here assumes to be alone, or to be in the cluster that it serves.
 
+pub mod config;
+pub mod connect;
+pub mod context;
+pub mod fleet;
 pub mod inventory;
 pub mod macdb;
 pub mod retention;
+pub mod secret;
+
+use corten_kit::{Events, Lease, lease::LeaseConfig};
+use kube::Client;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{BootProvider, EngineConfig};
+pub use context::Context;
+
+/// Why an engine ended other than by its shutdown. Starting again helps.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A task that never ends has ended: a defect of Corten.
+    #[error("{0} ended unexpectedly")]
+    Ended(&'static str),
+}
+
+/// Runs an engine until `shutdown`: waits for the Lease, acts while it is held, and waits again when it is lost.
+///
+/// # Errors
+/// [`EngineError`].
+pub async fn run(
+    client: Client,
+    config: EngineConfig,
+    shutdown: CancellationToken,
+) -> Result<(), EngineError> {
+    let lease_config = LeaseConfig {
+        namespace: config.namespace.clone(),
+        name: config.lease_name.clone(),
+        holder: config.instance.clone(),
+        duration: config.lease_duration,
+    };
+    // The lease outlives the controllers: what they have under way ends first.
+    let release = CancellationToken::new();
+    let (lease, keeper) = Lease::start(client.clone(), lease_config, release.clone());
+    let events = Events::start(client.clone(), "engine", &config.instance);
+    let context = Context::new(client, config, lease, events);
+    let outcome = run_with(context, shutdown).await;
+    release.cancel();
+    let _ = keeper.await;
+    outcome
+}
+
+/// Runs an engine on a context that was made before: for tests and tools that want to look inside.
+///
+/// # Errors
+/// [`EngineError`].
+pub async fn run_with(context: Context, shutdown: CancellationToken) -> Result<(), EngineError> {
+    let mut watches = context.watch();
+    let outcome = loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break Ok(()),
+            Some(_) = watches.join_next() => break Err(EngineError::Ended("a watch")),
+            () = acted(&context, &shutdown) => {}
+        }
+    };
+    context.gateway.close().await;
+    outcome
+}
+
+/// One term of the Lease.
+async fn acted(context: &Context, shutdown: &CancellationToken) {
+    context.ready().await;
+    context.lease.acquired().await;
+    let term = shutdown.child_token();
+    let mut controllers = controllers(context, &term);
+    tokio::select! {
+        () = context.lease.lost() => tracing::warn!("lease lost: controllers stop"),
+        () = shutdown.cancelled() => {}
+        Some(_) = controllers.join_next() => {}
+    }
+    term.cancel();
+    while controllers.join_next().await.is_some() {}
+}
+
+fn controllers(_context: &Context, _term: &CancellationToken) -> JoinSet<()> {
+    JoinSet::new()
+}

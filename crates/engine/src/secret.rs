@@ -3,11 +3,12 @@
 //! [`Secrets::load`] reads one object by its name when a BMC is connected to and keeps nothing: no credentials of the
 //! fleet lie in a cache, and the right to read may be given object by object.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use corten_api::metal::BmcSecret;
 use corten_kit::{ObjectKey, Objects};
 use corten_redfish::{CaBundle, Credentials};
+use dashmap::DashMap;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Client, Resource, ResourceExt};
 
@@ -60,7 +61,7 @@ pub enum SecretError {
         key: SecretKey,
         /// The API server's answer.
         #[source]
-        source: corten_kit::Error,
+        source: Box<corten_kit::Error>,
     },
 }
 
@@ -69,6 +70,8 @@ pub enum SecretError {
 pub struct Secrets {
     bmc: Objects<BmcSecret>,
     core: Objects<Secret>,
+    /// What was just written, for whoever reads it next.
+    primed: Arc<DashMap<SecretKey, Loaded>>,
 }
 
 // === impl Secrets ===
@@ -76,7 +79,11 @@ pub struct Secrets {
 impl Secrets {
     /// Reads through `client`.
     pub fn new(client: Client, manager: &str) -> Self {
-        Self { bmc: Objects::uncached(client.clone(), manager), core: Objects::uncached(client, manager) }
+        Self {
+            bmc: Objects::uncached(client.clone(), manager),
+            core: Objects::uncached(client, manager),
+            primed: Arc::default(),
+        }
     }
 
     /// BMCSecrets, for the controller that makes them.
@@ -84,26 +91,54 @@ impl Secrets {
         &self.bmc
     }
 
+    /// Saves the next reader a request: this was just written.
+    pub fn prime(&self, secret: &BmcSecret) {
+        if let Ok(loaded) = from_bmc_secret(secret) {
+            self.primed
+                .insert(SecretKey::BmcSecret(secret.name_any()), loaded);
+        }
+    }
+
     /// Reads one object.
     ///
     /// # Errors
     /// [`SecretError`], with the object's name and the remedy.
     pub async fn load(&self, key: &SecretKey) -> Result<Loaded, SecretError> {
+        if let Some((_, loaded)) = self.primed.remove(key) {
+            return Ok(loaded);
+        }
         let unread = |source: corten_kit::Error| {
             if source.is_not_found() {
                 SecretError::Missing { key: key.clone() }
             } else {
-                SecretError::Unread { key: key.clone(), source }
+                SecretError::Unread {
+                    key: key.clone(),
+                    source: Box::new(source),
+                }
             }
         };
         match key {
             SecretKey::BmcSecret(name) => {
-                let secret = self.bmc.live(&ObjectKey::cluster(name)).await.map_err(unread)?;
+                let secret = self
+                    .bmc
+                    .live(&ObjectKey::cluster(name))
+                    .await
+                    .map_err(unread)?;
                 from_bmc_secret(&secret)
             }
             SecretKey::Core { namespace, name } => {
-                let secret = self.core.live(&ObjectKey::namespaced(namespace, name)).await.map_err(unread)?;
-                read(key, &version(&*secret), secret.data.as_ref(), secret.string_data.as_ref())
+                let secret = self
+                    .core
+                    .live(&ObjectKey::namespaced(namespace, name))
+                    .await
+                    .map_err(unread)?;
+                let none = BTreeMap::new();
+                read(
+                    key,
+                    &version(&*secret),
+                    secret.data.as_ref().unwrap_or(&none),
+                    &BTreeMap::new(),
+                )
             }
         }
     }
@@ -117,9 +152,21 @@ impl Secrets {
         namespace: &str,
         name: &str,
     ) -> Result<corten_lifecycle::boot::IgnitionForm, corten_kit::Error> {
-        let secret = self.core.live(&ObjectKey::namespaced(namespace, name)).await?;
-        let value = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
-        Ok(corten_lifecycle::boot::form(value("ignition"), value("format")))
+        let secret = self
+            .core
+            .live(&ObjectKey::namespaced(namespace, name))
+            .await?;
+        let value = |key: &str| {
+            secret
+                .data
+                .as_ref()
+                .and_then(|data| data.get(key))
+                .map(|bytes| bytes.0.as_slice())
+        };
+        Ok(corten_lifecycle::boot::form(
+            value("ignition"),
+            value("format"),
+        ))
     }
 }
 
@@ -129,7 +176,12 @@ impl Secrets {
 /// [`SecretError::Invalid`].
 pub fn from_bmc_secret(secret: &BmcSecret) -> Result<Loaded, SecretError> {
     let key = SecretKey::BmcSecret(secret.name_any());
-    read(&key, &version(secret), secret.data.as_ref(), secret.string_data.as_ref())
+    read(
+        &key,
+        &version(secret),
+        &secret.spec.data,
+        &secret.spec.string_data,
+    )
 }
 
 /// UID and version of an object.
@@ -142,18 +194,23 @@ fn version<K: Resource>(object: &K) -> String {
 fn read(
     key: &SecretKey,
     version: &str,
-    data: Option<&BTreeMap<String, ByteString>>,
-    plain: Option<&BTreeMap<String, String>>,
+    data: &BTreeMap<String, ByteString>,
+    plain: &BTreeMap<String, String>,
 ) -> Result<Loaded, SecretError> {
-    let invalid = |what: String| SecretError::Invalid { key: key.clone(), what };
+    let invalid = |what: String| SecretError::Invalid {
+        key: key.clone(),
+        what,
+    };
     // As in a core Secret, stringData stands before data; a CRD does not merge them by itself.
     let bytes = |name: &str| -> Option<&[u8]> {
-        let from_plain = plain.and_then(|plain| plain.get(name)).map(String::as_bytes);
-        from_plain.or_else(|| data.and_then(|data| data.get(name)).map(|bytes| bytes.0.as_slice()))
+        let from_plain = plain.get(name).map(String::as_bytes);
+        from_plain.or_else(|| data.get(name).map(|bytes| bytes.0.as_slice()))
     };
     let text = |name: &str| -> Result<&str, SecretError> {
-        let bytes = bytes(name).ok_or_else(|| invalid(format!("the key {name} is missing: add it")))?;
-        std::str::from_utf8(bytes).map_err(|_| invalid(format!("the key {name} is not UTF-8: mend it")))
+        let bytes =
+            bytes(name).ok_or_else(|| invalid(format!("the key {name} is missing: add it")))?;
+        std::str::from_utf8(bytes)
+            .map_err(|_| invalid(format!("the key {name} is not UTF-8: mend it")))
     };
     let username = text("username")?;
     if username.is_empty() {
@@ -162,9 +219,15 @@ fn read(
     let credentials = Credentials::new(username, text("password")?.to_owned());
     let ca = match bytes("ca.crt") {
         None => None,
-        Some(pem) => Some(CaBundle::from_pem(pem).map_err(|error| invalid(format!("the key ca.crt: {error}")))?),
+        Some(pem) => Some(
+            CaBundle::from_pem(pem).map_err(|error| invalid(format!("the key ca.crt: {error}")))?,
+        ),
     };
-    Ok(Loaded { credentials, ca, version: version.to_owned() })
+    Ok(Loaded {
+        credentials,
+        ca,
+        version: version.to_owned(),
+    })
 }
 
 impl fmt::Display for SecretKey {
@@ -181,32 +244,77 @@ mod tests {
     use super::*;
 
     fn data(pairs: &[(&str, &str)]) -> BTreeMap<String, ByteString> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec()))).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec())))
+            .collect()
     }
 
     fn key() -> SecretKey {
-        SecretKey::Core { namespace: "site".into(), name: "r1".into() }
+        SecretKey::Core {
+            namespace: "site".into(),
+            name: "r1".into(),
+        }
     }
 
     #[test]
     fn credentials_are_read_from_data_and_string_data() {
-        let loaded = read(&key(), "u/1", Some(&data(&[("username", "root"), ("password", "hunter2")])), None).unwrap();
-        assert_eq!(loaded.credentials, Credentials::new("root", "hunter2".to_owned()));
+        let loaded = read(
+            &key(),
+            "u/1",
+            &data(&[("username", "root"), ("password", "hunter2")]),
+            &BTreeMap::new(),
+        )
+        .unwrap();
+        assert_eq!(
+            loaded.credentials,
+            Credentials::new("root", "hunter2".to_owned())
+        );
         let plain = BTreeMap::from([("password".to_owned(), "newer".to_owned())]);
-        let loaded =
-            read(&key(), "u/2", Some(&data(&[("username", "root"), ("password", "hunter2")])), Some(&plain)).unwrap();
-        assert_eq!(loaded.credentials, Credentials::new("root", "newer".to_owned()));
+        let loaded = read(
+            &key(),
+            "u/2",
+            &data(&[("username", "root"), ("password", "hunter2")]),
+            &plain,
+        )
+        .unwrap();
+        assert_eq!(
+            loaded.credentials,
+            Credentials::new("root", "newer".to_owned())
+        );
         assert!(!format!("{loaded:?}").contains("newer"));
     }
 
     #[test]
     fn what_is_missing_is_named_with_object_and_key() {
-        let error = read(&key(), "u/1", Some(&data(&[("username", "root")])), None).unwrap_err().to_string();
-        assert!(error.contains("site/r1") && error.contains("password"), "{error}");
-        let error = read(&key(), "u/1", Some(&data(&[("username", ""), ("password", "x")])), None).unwrap_err();
+        let error = read(
+            &key(),
+            "u/1",
+            &data(&[("username", "root")]),
+            &BTreeMap::new(),
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.contains("site/r1") && error.contains("password"),
+            "{error}"
+        );
+        let error = read(
+            &key(),
+            "u/1",
+            &data(&[("username", ""), ("password", "x")]),
+            &BTreeMap::new(),
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("empty"));
-        let bad_ca = data(&[("username", "root"), ("password", "x"), ("ca.crt", "no pem")]);
-        let error = read(&key(), "u/1", Some(&bad_ca), None).unwrap_err().to_string();
+        let bad_ca = data(&[
+            ("username", "root"),
+            ("password", "x"),
+            ("ca.crt", "no pem"),
+        ]);
+        let error = read(&key(), "u/1", &bad_ca, &BTreeMap::new())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("ca.crt"), "{error}");
     }
 }

@@ -42,7 +42,8 @@ impl Cidr {
     pub fn contains(&self, address: IpAddr) -> bool {
         let (value, is_v6) = number(address);
         let width: u8 = if is_v6 { 128 } else { 32 };
-        is_v6 == self.is_v6 && shifted(value, width - self.bits) == shifted(self.network, width - self.bits)
+        is_v6 == self.is_v6
+            && shifted(value, width - self.bits) == shifted(self.network, width - self.bits)
     }
 }
 
@@ -58,10 +59,18 @@ impl FromStr for Cidr {
         let (network, is_v6) = number(address.parse().map_err(|_| bad())?);
         let width = if is_v6 { 128 } else { 32 };
         let bits = match bits {
-            Some(bits) => bits.parse::<u8>().ok().filter(|bits| *bits <= width).ok_or_else(bad)?,
+            Some(bits) => bits
+                .parse::<u8>()
+                .ok()
+                .filter(|bits| *bits <= width)
+                .ok_or_else(bad)?,
             None => width,
         };
-        Ok(Self { network, bits, is_v6 })
+        Ok(Self {
+            network,
+            bits,
+            is_v6,
+        })
     }
 }
 
@@ -91,11 +100,16 @@ fn shifted(value: u128, by: u8) -> u128 {
 ///
 /// # Errors
 /// The stated scheme, if it is neither.
-pub fn scheme(stated: Option<&str>, host: &str, assume_http: &[Cidr]) -> Result<Scheme, BadAddress> {
+pub fn scheme(
+    stated: Option<&str>,
+    host: &str,
+    assume_http: &[Cidr],
+) -> Result<Scheme, BadAddress> {
     match stated.map(str::trim).unwrap_or_default() {
         "" => {
             let address = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-            let plain = address.is_some_and(|address| assume_http.iter().any(|range| range.contains(address)));
+            let plain = address
+                .is_some_and(|address| assume_http.iter().any(|range| range.contains(address)));
             Ok(if plain { Scheme::Http } else { Scheme::Https })
         }
         text if text.eq_ignore_ascii_case("https") => Ok(Scheme::Https),
@@ -148,12 +162,16 @@ fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+            && label
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
     let looks_like_an_address = text.chars().all(|c| c.is_ascii_digit() || c == '.');
-    !looks_like_an_address && text.len() <= 253 && text.trim_end_matches('.').split('.').all(is_label)
+    !looks_like_an_address
+        && text.len() <= 253
+        && text.trim_end_matches('.').split('.').all(is_label)
 }
 
 #[cfg(test)]
@@ -173,8 +191,18 @@ mod tests {
         assert!(!range.contains("fd00::1".parse().unwrap()));
         let all: Cidr = "0.0.0.0/0".parse().unwrap();
         assert!(all.contains("192.0.2.1".parse().unwrap()));
-        assert!("fd00::/8".parse::<Cidr>().unwrap().contains("fd12::1".parse().unwrap()));
-        assert!("127.0.0.1".parse::<Cidr>().unwrap().contains("127.0.0.1".parse().unwrap()));
+        assert!(
+            "fd00::/8"
+                .parse::<Cidr>()
+                .unwrap()
+                .contains("fd12::1".parse().unwrap())
+        );
+        assert!(
+            "127.0.0.1"
+                .parse::<Cidr>()
+                .unwrap()
+                .contains("127.0.0.1".parse().unwrap())
+        );
         for bad in ["10.0.0.0/33", "10.0.0/8", "x", "", "::/129"] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");
         }
@@ -185,7 +213,10 @@ mod tests {
         let ranges = ranges(&["10.0.0.0/8"]);
         assert_eq!(scheme(None, "10.0.0.1", &ranges), Ok(Scheme::Http));
         assert_eq!(scheme(Some(""), "10.0.0.1", &ranges), Ok(Scheme::Http));
-        assert_eq!(scheme(Some("https"), "10.0.0.1", &ranges), Ok(Scheme::Https));
+        assert_eq!(
+            scheme(Some("https"), "10.0.0.1", &ranges),
+            Ok(Scheme::Https)
+        );
         assert_eq!(scheme(None, "192.0.2.1", &ranges), Ok(Scheme::Https));
         assert_eq!(scheme(None, "bmc.example.com", &ranges), Ok(Scheme::Https));
         assert_eq!(scheme(Some("HTTP"), "192.0.2.1", &[]), Ok(Scheme::Http));
@@ -195,10 +226,22 @@ mod tests {
     #[test]
     fn urls_are_made_of_addresses_and_names() {
         let text = |host, port| url(Scheme::Https, host, port).map(|url| url.to_string());
-        assert_eq!(text("192.0.2.1", 8443).as_deref(), Ok("https://192.0.2.1:8443/"));
-        assert_eq!(text("2001:db8::1", 0).as_deref(), Ok("https://[2001:db8::1]/"));
-        assert_eq!(text("[2001:db8::1]", 443).as_deref(), Ok("https://[2001:db8::1]/"));
-        assert_eq!(text("bmc-1.example.com", 0).as_deref(), Ok("https://bmc-1.example.com/"));
+        assert_eq!(
+            text("192.0.2.1", 8443).as_deref(),
+            Ok("https://192.0.2.1:8443/")
+        );
+        assert_eq!(
+            text("2001:db8::1", 0).as_deref(),
+            Ok("https://[2001:db8::1]/")
+        );
+        assert_eq!(
+            text("[2001:db8::1]", 443).as_deref(),
+            Ok("https://[2001:db8::1]/")
+        );
+        assert_eq!(
+            text("bmc-1.example.com", 0).as_deref(),
+            Ok("https://bmc-1.example.com/")
+        );
         for host in ["", "300.1.1.1", "a b", "user@host", "host/path", "-x"] {
             assert!(text(host, 0).is_err(), "{host}");
         }

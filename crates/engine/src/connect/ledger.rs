@@ -12,14 +12,15 @@ use corten_api::{
     metal::{Bmc, Server},
     names,
 };
-use corten_kit::{ObjectKey, Objects, Store, conditions};
+use corten_kit::{ObjectKey, conditions};
 use corten_lifecycle::login;
 use corten_redfish::login::{LoginAttempt, LoginLedger, Verdict};
 use dashmap::DashMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::ResourceExt;
 use serde_json::{Value, json};
+
+use crate::context::Kind;
 
 /// The annotation with the version of the Secret that the last login was tried with.
 pub const LOGIN_SECRET: &str = "corten.dev/login-secret";
@@ -27,8 +28,8 @@ pub const LOGIN_SECRET: &str = "corten.dev/login-secret";
 /// The ledger of all BMCs of this process. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    bmcs: (Store<Bmc>, Objects<Bmc>),
-    servers: (Store<Server>, Objects<Server>),
+    bmcs: Kind<Bmc>,
+    servers: Kind<Server>,
     memory: Arc<DashMap<Arc<str>, Memory>>,
 }
 
@@ -62,8 +63,12 @@ struct Gone(Arc<str>);
 
 impl Ledger {
     /// A ledger on these objects.
-    pub fn new(bmcs: (Store<Bmc>, Objects<Bmc>), servers: (Store<Server>, Objects<Server>)) -> Self {
-        Self { bmcs, servers, memory: Arc::default() }
+    pub fn new(bmcs: Kind<Bmc>, servers: Kind<Server>) -> Self {
+        Self {
+            bmcs,
+            servers,
+            memory: Arc::default(),
+        }
     }
 
     /// Tells which version of which Secret the credentials of `target` come from, before they are used.
@@ -71,7 +76,11 @@ impl Ledger {
         let mut memory = self.memory.entry(target.into()).or_default();
         if memory.secret != secret {
             // A changed Secret is tried at once: what was refused is no longer asked for.
-            *memory = Memory { secret: secret.to_owned(), paid: memory.paid, ..Memory::default() };
+            *memory = Memory {
+                secret: secret.to_owned(),
+                paid: memory.paid,
+                ..Memory::default()
+            };
         }
     }
 
@@ -88,49 +97,72 @@ impl Ledger {
     fn record(&self, target: &str) -> Option<Record> {
         match target.strip_prefix("server/") {
             Some(server) => {
-                let server = self.servers.0.get(&ObjectKey::cluster(server))?;
-                let conditions = server.status.as_ref().map(|status| status.conditions.as_slice());
+                let server = self.servers.store.get(&ObjectKey::cluster(server))?;
+                let conditions = server
+                    .status
+                    .as_ref()
+                    .map(|status| status.conditions.as_slice());
                 Some(Record::of(&server.metadata, conditions.unwrap_or_default()))
             }
             None => {
-                let bmc = self.bmcs.0.get(&ObjectKey::cluster(target))?;
-                let conditions = bmc.status.as_ref().map(|status| status.conditions.as_slice());
+                let bmc = self.bmcs.store.get(&ObjectKey::cluster(target))?;
+                let conditions = bmc
+                    .status
+                    .as_ref()
+                    .map(|status| status.conditions.as_slice());
                 Some(Record::of(&bmc.metadata, conditions.unwrap_or_default()))
             }
         }
     }
 
-    async fn write(&self, target: &str, next: Option<Timestamp>, secret: &str) -> Result<(), corten_kit::Error> {
+    async fn write(
+        &self,
+        target: &str,
+        next: Option<Timestamp>,
+        secret: &str,
+    ) -> Result<(), corten_kit::Error> {
         let patch = json!({ "metadata": { "annotations": notes(next, secret) } });
         let (key, gone) = match target.strip_prefix("server/") {
             Some(server) => {
                 let key = ObjectKey::cluster(server);
-                if let Some(server) = self.servers.0.get(&key) {
-                    return self.servers.1.merge(&server, patch, true).await.map(drop);
+                if let Some(server) = self.servers.store.get(&key) {
+                    return self
+                        .servers
+                        .objects
+                        .merge(&server, patch, true)
+                        .await
+                        .map(drop);
                 }
                 (key, "Server")
             }
             None => {
                 let key = ObjectKey::cluster(target);
-                if let Some(bmc) = self.bmcs.0.get(&key) {
-                    return self.bmcs.1.merge(&bmc, patch, true).await.map(drop);
+                if let Some(bmc) = self.bmcs.store.get(&key) {
+                    return self.bmcs.objects.merge(&bmc, patch, true).await.map(drop);
                 }
                 (key, "BMC")
             }
         };
-        Err(corten_kit::Error::NotFound { kind: gone.to_owned(), key })
+        Err(corten_kit::Error::NotFound {
+            kind: gone.to_owned(),
+            key,
+        })
     }
 
     /// Reads the object anew, after somebody else wrote it.
     async fn refresh(&self, target: &str) -> Result<(), corten_kit::Error> {
         match target.strip_prefix("server/") {
             Some(server) => {
-                let live = self.servers.1.live(&ObjectKey::cluster(server)).await?;
-                self.servers.0.wrote((*live).clone());
+                let live = self
+                    .servers
+                    .objects
+                    .live(&ObjectKey::cluster(server))
+                    .await?;
+                self.servers.store.wrote((*live).clone());
             }
             None => {
-                let live = self.bmcs.1.live(&ObjectKey::cluster(target)).await?;
-                self.bmcs.0.wrote((*live).clone());
+                let live = self.bmcs.objects.live(&ObjectKey::cluster(target)).await?;
+                self.bmcs.store.wrote((*live).clone());
             }
         }
         Ok(())
@@ -139,7 +171,11 @@ impl Ledger {
 
 /// The annotations of an attempt.
 pub fn notes(next: Option<Timestamp>, secret: &str) -> Value {
-    let whole = next.map(|next| Timestamp::from_second(next.as_second()).unwrap_or(next).to_string());
+    let whole = next.map(|next| {
+        Timestamp::from_second(next.as_second())
+            .unwrap_or(next)
+            .to_string()
+    });
     json!({ names::NEXT_LOGIN_ATTEMPT: whole, LOGIN_SECRET: secret })
 }
 
@@ -148,8 +184,14 @@ impl LoginLedger for Ledger {
     async fn ask(&self, attempt: &LoginAttempt) -> Result<Verdict, Error> {
         let target = &*attempt.bmc;
         for _ in 0..4 {
-            let record = self.record(target).ok_or_else(|| Arc::new(Gone(attempt.bmc.clone())) as Error)?;
-            let memory = self.memory.get(target).map(|memory| memory.clone()).unwrap_or_default();
+            let record = self
+                .record(target)
+                .ok_or_else(|| Arc::new(Gone(attempt.bmc.clone())) as Error)?;
+            let memory = self
+                .memory
+                .get(target)
+                .map(|memory| memory.clone())
+                .unwrap_or_default();
             if record.is_known_good(&memory.secret) && memory.refusals == 0 {
                 return Ok(Verdict::Allowed);
             }
@@ -159,7 +201,7 @@ impl LoginLedger for Ledger {
             }
             let observed = login::Observed {
                 now: attempt.at,
-                next_attempt: record.next_attempt.max(memory.refused_until),
+                next_attempt: record.pending_hold().max(memory.refused_until),
                 last_secret: record.secret.as_deref(),
                 secret: &memory.secret,
                 refusals: memory.refusals,
@@ -170,12 +212,18 @@ impl LoginLedger for Ledger {
             };
             match self.write(target, Some(next_attempt), &memory.secret).await {
                 Ok(()) => return Ok(Verdict::Allowed),
-                Err(error) if error.is_conflict() => self.refresh(target).await.map_err(|e| Arc::new(e) as Error)?,
+                Err(error) if error.is_conflict() => self
+                    .refresh(target)
+                    .await
+                    .map_err(|e| Arc::new(e) as Error)?,
                 Err(error) => return Err(Arc::new(error)),
             }
         }
         let until = attempt.at + jiff::SignedDuration::from_secs(5);
-        Ok(Verdict::Held { until, why: "the object is being changed by others without a pause".to_owned() })
+        Ok(Verdict::Held {
+            until,
+            why: "the object is being changed by others without a pause".to_owned(),
+        })
     }
 
     async fn succeeded(&self, attempt: &LoginAttempt) {
@@ -188,7 +236,9 @@ impl LoginLedger for Ledger {
         };
         // While Ready is not true yet, the status that follows tells it. A Ready that stays true tells nothing of this
         // attempt, so the hold is taken back: else a restart within ten minutes would wait it out.
-        let Some(record) = self.record(&attempt.bmc) else { return };
+        let Some(record) = self.record(&attempt.bmc) else {
+            return;
+        };
         if record.is_ready() && record.holds(attempt.at) && !record.is_known_good(&secret) {
             let written = self.write(&attempt.bmc, None, &secret).await;
             if let Err(error) = written {
@@ -210,7 +260,9 @@ impl LoginLedger for Ledger {
         // Credentials that were good until now were not charged before.
         let charged = self.record(&attempt.bmc).is_some_and(|record| {
             record.secret.as_deref() == Some(&*secret)
-                && record.next_attempt.is_some_and(|next| next + jiff::SignedDuration::from_mins(1) >= until)
+                && record
+                    .next_attempt
+                    .is_some_and(|next| next + jiff::SignedDuration::from_mins(1) >= until)
         });
         for _ in 0..3 {
             if charged {
@@ -244,7 +296,10 @@ fn held(until: Timestamp, memory: &Memory) -> Verdict {
     } else {
         "the last login was refused or its outcome was not seen"
     };
-    Verdict::Held { until, why: why.to_owned() }
+    Verdict::Held {
+        until,
+        why: why.to_owned(),
+    }
 }
 
 // === impl Record ===
@@ -260,22 +315,44 @@ impl Record {
     }
 
     fn is_ready(&self) -> bool {
-        self.ready.as_ref().is_some_and(|ready| ready.status == "True")
+        self.ready
+            .as_ref()
+            .is_some_and(|ready| ready.status == "True")
     }
 
     fn holds(&self, now: Timestamp) -> bool {
         self.next_attempt.is_some_and(|next| next > now)
     }
 
+    /// Whether Ready changed after the last attempt, so that it tells of its outcome.
+    fn ready_is_newer(&self) -> bool {
+        match (&self.ready, self.next_attempt) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            // Whole seconds are what a condition keeps.
+            (Some(ready), Some(next)) => {
+                ready.last_transition_time.0 + jiff::SignedDuration::from_secs(1)
+                    >= next - login::BUDGET
+            }
+        }
+    }
+
     /// Whether the object itself says that the last attempt, with this Secret, succeeded: Ready became true after it.
     fn is_known_good(&self, secret: &str) -> bool {
-        let Some(ready) = self.ready.as_ref().filter(|ready| ready.status == "True") else { return false };
-        let seen_since = match self.next_attempt {
-            // Whole seconds are what a condition keeps.
-            Some(next) => ready.last_transition_time.0 + jiff::SignedDuration::from_secs(1) >= next - login::BUDGET,
-            None => true,
-        };
-        seen_since && self.secret.as_deref() == Some(secret)
+        self.is_ready() && self.ready_is_newer() && self.secret.as_deref() == Some(secret)
+    }
+
+    /// The hold that still counts: none when the object says that the last attempt was not refused.
+    fn pending_hold(&self) -> Option<Timestamp> {
+        let refused = self
+            .ready
+            .as_ref()
+            .is_some_and(|ready| matches!(ready.reason.as_str(), "AuthFailed" | "LoginHeld"));
+        if self.ready_is_newer() && !refused {
+            None
+        } else {
+            self.next_attempt
+        }
     }
 }
 
@@ -297,27 +374,67 @@ mod tests {
             last_transition_time: Time(at(since)),
             observed_generation: None,
         });
-        Record { next_attempt: next.map(at), secret: secret.map(str::to_owned), ready }
+        Record {
+            next_attempt: next.map(at),
+            secret: secret.map(str::to_owned),
+            ready,
+        }
     }
 
     #[test]
     fn a_ready_that_came_after_the_attempt_says_that_the_login_is_good() {
-        let good = record(Some("2026-11-21T10:10:00Z"), Some("u/1"), Some(("True", "2026-11-21T10:00:03Z")));
+        let good = record(
+            Some("2026-11-21T10:10:00Z"),
+            Some("u/1"),
+            Some(("True", "2026-11-21T10:00:03Z")),
+        );
         assert!(good.is_known_good("u/1"));
-        assert!(!good.is_known_good("u/2"), "another version of the Secret is not known");
+        assert!(
+            !good.is_known_good("u/2"),
+            "another version of the Secret is not known"
+        );
     }
 
     #[test]
     fn an_attempt_that_ready_says_nothing_about_is_not_known_to_be_good() {
-        let retried = record(Some("2026-11-21T11:10:00Z"), Some("u/1"), Some(("True", "2026-11-21T10:00:03Z")));
+        let retried = record(
+            Some("2026-11-21T11:10:00Z"),
+            Some("u/1"),
+            Some(("True", "2026-11-21T10:00:03Z")),
+        );
         assert!(!retried.is_known_good("u/1"));
-        let lost = record(Some("2026-11-21T10:10:00Z"), Some("u/1"), Some(("False", "2026-11-21T10:00:03Z")));
+        let lost = record(
+            Some("2026-11-21T10:10:00Z"),
+            Some("u/1"),
+            Some(("False", "2026-11-21T10:00:03Z")),
+        );
         assert!(!lost.is_known_good("u/1"));
         assert!(!record(None, None, None).is_known_good("u/1"));
     }
 
     #[test]
+    fn a_bmc_that_went_silent_after_a_good_login_is_not_held() {
+        let mut silent = record(
+            Some("2026-11-21T10:10:00Z"),
+            Some("u/1"),
+            Some(("False", "2026-11-21T10:00:03Z")),
+        );
+        silent.ready.as_mut().unwrap().reason = "Timeout".into();
+        assert_eq!(silent.pending_hold(), None);
+        silent.ready.as_mut().unwrap().reason = "AuthFailed".into();
+        assert_eq!(silent.pending_hold(), silent.next_attempt);
+        let crashed = record(
+            Some("2026-11-21T12:10:00Z"),
+            Some("u/1"),
+            Some(("False", "2026-11-21T10:00:03Z")),
+        );
+        assert_eq!(crashed.pending_hold(), crashed.next_attempt);
+    }
+
+    #[test]
     fn a_hold_that_was_taken_back_leaves_the_login_known_to_be_good() {
-        assert!(record(None, Some("u/1"), Some(("True", "2026-11-21T10:00:03Z"))).is_known_good("u/1"));
+        assert!(
+            record(None, Some("u/1"), Some(("True", "2026-11-21T10:00:03Z"))).is_known_good("u/1")
+        );
     }
 }

@@ -1,0 +1,137 @@
+//! The settings of one engine.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use corten_api::names;
+use corten_redfish::GatewayConfig;
+
+use crate::{connect::address::Cidr, macdb::MacDatabase};
+
+/// Who answers ServerBootConfigurations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BootProvider {
+    /// Corten itself.
+    #[default]
+    Builtin,
+    /// Another controller, such as boot-operator: their status is never written.
+    External,
+}
+
+/// The settings of one engine.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Label selector of the Endpoints, BMCs and Servers that this engine looks after; none means all.
+    pub selector: Option<String>,
+    /// MAC prefixes and factory credentials.
+    pub macs: Arc<MacDatabase>,
+    /// Who answers ServerBootConfigurations.
+    pub boot: BootProvider,
+    /// Addresses for which plain HTTP is meant when no scheme is given.
+    pub assume_http_for: Vec<Cidr>,
+    /// Behaviour towards BMCs. Its ledger is replaced by the one on the objects.
+    pub gateway: GatewayConfig,
+    /// Namespace of the Lease.
+    pub namespace: String,
+    /// Name of the Lease: one for each shard.
+    pub lease_name: String,
+    /// This replica, unique among all.
+    pub instance: String,
+    /// How long a replica that went silent keeps others out.
+    pub lease_duration: Duration,
+    /// BMCs that are looked at, at once.
+    pub concurrency: usize,
+    /// BMCs whose inventory is read at once, at first contact.
+    pub onboarding: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            selector: None,
+            macs: Arc::new(MacDatabase::builtin()),
+            boot: BootProvider::Builtin,
+            assume_http_for: Vec::new(),
+            gateway: GatewayConfig::default(),
+            namespace: "default".to_owned(),
+            lease_name: "corten-engine".to_owned(),
+            instance: format!("corten-{}", std::process::id()),
+            lease_duration: Duration::from_secs(15),
+            concurrency: 1024,
+            onboarding: 64,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// The labels that the selector demands by equality: objects that this engine makes carry them, or it would not
+    /// see its own work.
+    pub fn demanded_labels(&self) -> BTreeMap<String, String> {
+        let demands = self
+            .selector
+            .as_deref()
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim);
+        demands
+            .filter(|demand| {
+                !demand.contains("!=") && !demand.contains('(') && !demand.contains(')')
+            })
+            .filter_map(|demand| demand.split_once("==").or_else(|| demand.split_once('=')))
+            .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+            .collect()
+    }
+}
+
+/// The labels that go along from Endpoint to BMC to Server: the shard's, Corten's and the site's metadata.
+pub fn passed_on(labels: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
+    let goes_along = |key: &str| {
+        key == names::AGENT
+            || key == names::MANAGED_BY
+            || key.starts_with("metadata.metal.ironcore.dev/")
+    };
+    let labels = labels
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| goes_along(key));
+    labels
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_selector_demands_is_put_on_new_objects() {
+        let config = EngineConfig {
+            selector: Some("corten.dev/agent=site-a, rack==r1,a in (b,c),d!=e,f".to_owned()),
+            ..EngineConfig::default()
+        };
+        let demanded: Vec<_> = config.demanded_labels().into_iter().collect();
+        assert_eq!(
+            demanded,
+            [
+                ("corten.dev/agent".to_owned(), "site-a".to_owned()),
+                ("rack".to_owned(), "r1".to_owned())
+            ]
+        );
+        assert!(EngineConfig::default().demanded_labels().is_empty());
+    }
+
+    #[test]
+    fn the_shard_and_the_sites_metadata_go_along_and_nothing_else() {
+        let labels = [
+            "corten.dev/agent",
+            "metadata.metal.ironcore.dev/rack",
+            "app",
+        ]
+        .map(|key| (key.to_owned(), "x".to_owned()))
+        .into();
+        let passed: Vec<_> = passed_on(Some(&labels)).into_keys().collect();
+        assert_eq!(
+            passed,
+            ["corten.dev/agent", "metadata.metal.ironcore.dev/rack"]
+        );
+    }
+}

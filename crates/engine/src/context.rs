@@ -1,0 +1,211 @@
+//! What the controllers of one engine share: caches, ways to write, the fleet, the gateway.
+
+use std::{fmt::Debug, sync::Arc};
+
+use corten_api::{
+    corten::{ServerInventory, ServerPolicy, ServerRun},
+    metal::{Bmc, Endpoint, Server, ServerBootConfiguration, ServerClaim},
+    names,
+};
+use corten_kit::{Events, Lease, Objects, Store};
+use corten_redfish::{Gateway, GatewayConfig};
+use kube::{Client, Resource, core::PartialObjectMeta, runtime::watcher};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::task::JoinSet;
+
+use crate::{
+    config::EngineConfig,
+    connect::{Connector, ledger::Ledger},
+    fleet::Fleet,
+    secret::Secrets,
+};
+
+/// A kind: its cache and the way to write it.
+pub struct Kind<K> {
+    /// The cache, never older than our own last write.
+    pub store: Store<K>,
+    /// Writes land in the cache.
+    pub objects: Objects<K>,
+}
+
+/// One engine. Clones share everything.
+#[derive(Clone)]
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The settings.
+    pub config: Arc<EngineConfig>,
+    /// Only its holder acts.
+    pub lease: Lease,
+    /// Events.
+    pub events: Events,
+    /// Endpoints of this shard.
+    pub endpoints: Kind<Endpoint>,
+    /// BMCs of this shard.
+    pub bmcs: Kind<Bmc>,
+    /// Servers of this shard.
+    pub servers: Kind<Server>,
+    /// Boot configurations, all.
+    pub boots: Kind<ServerBootConfiguration>,
+    /// Claims, all.
+    pub claims: Kind<ServerClaim>,
+    /// Runs, all.
+    pub runs: Kind<ServerRun>,
+    /// Policies, all.
+    pub policies: Kind<ServerPolicy>,
+    /// Metadata of inventories, all.
+    pub inventory_metadata: Store<PartialObjectMeta<ServerInventory>>,
+    /// Inventories: written, and read only one by one.
+    pub inventories: Objects<ServerInventory>,
+    /// The one way to BMCs.
+    pub gateway: Gateway,
+    /// What the BMCs last said.
+    pub fleet: Fleet,
+    /// From objects to BMCs.
+    pub connector: Connector,
+}
+
+// === impl Kind ===
+
+impl<K> Kind<K>
+where
+    K: Resource<DynamicType = ()>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    /// An empty cache, to be fed by [`Kind::watch`].
+    pub fn new(client: &Client) -> Self {
+        let store = Store::new();
+        Self {
+            objects: Objects::new(client.clone(), names::MANAGER_ENGINE, store.clone()),
+            store,
+        }
+    }
+
+    fn watch(&self, tasks: &mut JoinSet<()>, client: &Client, selector: Option<&str>) {
+        tasks.spawn(self.store.run(client.clone(), watched(selector)));
+    }
+}
+
+impl<K> Clone for Kind<K> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            objects: self.objects.clone(),
+        }
+    }
+}
+
+impl<K> Debug for Kind<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kind")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+fn watched(selector: Option<&str>) -> watcher::Config {
+    let config = watcher::Config::default();
+    match selector {
+        Some(selector) => config.labels(selector),
+        None => config,
+    }
+}
+
+// === impl Context ===
+
+impl Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("config", &self.config)
+            .field("fleet", &self.fleet)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// Everything an engine needs, with empty caches.
+    pub fn new(client: Client, config: EngineConfig, lease: Lease, events: Events) -> Self {
+        let bmcs = Kind::new(&client);
+        let servers: Kind<Server> = Kind::new(&client);
+        let policies: Kind<ServerPolicy> = Kind::new(&client);
+        let ledger = Ledger::new(bmcs.clone(), servers.clone());
+        let gateway = Gateway::new(GatewayConfig {
+            ledger: Arc::new(ledger.clone()),
+            ..config.gateway.clone()
+        });
+        let connector = Connector::new(
+            gateway.clone(),
+            ledger,
+            Secrets::new(client.clone(), names::MANAGER_ENGINE),
+            config.macs.clone(),
+            policies.store.clone(),
+            config.assume_http_for.clone(),
+        );
+        Self {
+            endpoints: Kind::new(&client),
+            bmcs,
+            servers,
+            boots: Kind::new(&client),
+            claims: Kind::new(&client),
+            runs: Kind::new(&client),
+            policies,
+            inventory_metadata: Store::new(),
+            inventories: Objects::uncached(client.clone(), names::MANAGER_ENGINE),
+            gateway,
+            fleet: Fleet::new(),
+            connector,
+            lease,
+            events,
+            config: Arc::new(config),
+            client,
+        }
+    }
+
+    /// Feeds the caches until the tasks are dropped. Indices and subscriptions must be in place before.
+    pub fn watch(&self) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let shard = self.config.selector.as_deref();
+        self.endpoints.watch(&mut tasks, &self.client, shard);
+        self.bmcs.watch(&mut tasks, &self.client, shard);
+        self.servers.watch(&mut tasks, &self.client, shard);
+        self.boots.watch(&mut tasks, &self.client, None);
+        self.claims.watch(&mut tasks, &self.client, None);
+        self.runs.watch(&mut tasks, &self.client, None);
+        self.policies.watch(&mut tasks, &self.client, None);
+        tasks.spawn(
+            self.inventory_metadata
+                .run_metadata(self.client.clone(), watched(None)),
+        );
+        tasks
+    }
+
+    /// Ends when every cache has its first complete list.
+    pub async fn ready(&self) {
+        self.endpoints.store.ready().await;
+        self.bmcs.store.ready().await;
+        self.servers.store.ready().await;
+        self.boots.store.ready().await;
+        self.claims.store.ready().await;
+        self.runs.store.ready().await;
+        self.policies.store.ready().await;
+        self.inventory_metadata.ready().await;
+    }
+
+    /// True when every cache has its first complete list.
+    pub fn is_ready(&self) -> bool {
+        self.endpoints.store.is_ready()
+            && self.bmcs.store.is_ready()
+            && self.servers.store.is_ready()
+            && self.boots.store.is_ready()
+            && self.claims.store.is_ready()
+            && self.runs.store.is_ready()
+            && self.policies.store.is_ready()
+            && self.inventory_metadata.is_ready()
+    }
+}
