@@ -1,0 +1,321 @@
+//! Power and boot of one computer system.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::machine::{Happened, Machine, Medium, Reset, State};
+use crate::settings::Timing;
+
+/// Power, with what is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Power {
+    Off,
+    /// On since then.
+    On {
+        since: Moment,
+    },
+    PoweringOn {
+        until: Moment,
+    },
+    PoweringOff {
+        until: Moment,
+        then_on: bool,
+    },
+    /// Between off and on of a power cycle.
+    Cycling {
+        until: Moment,
+    },
+}
+
+/// What a machine booted last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// Since the fleet's start.
+    pub at: Duration,
+    /// `BootSourceOverrideTarget` that decided, or `None` for the boot order.
+    pub target: String,
+    /// `UEFI` or `Legacy`.
+    pub mode: String,
+    /// Image in the virtual drive, when the target was a medium.
+    pub image: Option<String>,
+    /// URI of an HTTP boot.
+    pub uri: Option<String>,
+    /// How many boots there were, with this one.
+    pub count: u32,
+}
+
+/// `Boot` of a ComputerSystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Override {
+    pub enabled: String,
+    pub target: String,
+    pub mode: String,
+    pub uefi_target: Option<String>,
+    pub uri: Option<String>,
+}
+
+impl Override {
+    fn none() -> Self {
+        Self {
+            enabled: "Disabled".into(),
+            target: "None".into(),
+            mode: "UEFI".into(),
+            uefi_target: None,
+            uri: None,
+        }
+    }
+}
+
+pub(crate) struct Node {
+    pub power: Power,
+    pub boot: Override,
+    pub boot_order: Option<Vec<String>>,
+    pub led: &'static str,
+    pub last_reset: Moment,
+    /// Set when POST of the present power-on has ended.
+    pub booted: Option<Box<Boot>>,
+    /// POST of this power-on has been settled.
+    posted: bool,
+    boots: u32,
+    /// BIOS attributes that differ from the delivered ones.
+    pub bios: BTreeMap<String, serde_json::Value>,
+    pub bios_pending: BTreeMap<String, serde_json::Value>,
+    /// Attributes go back to defaults at the next boot.
+    pub bios_reset: bool,
+}
+
+/// What a request for a reset led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResetOutcome {
+    Accepted,
+    /// The system is already in that state.
+    Redundant,
+    Unsupported,
+}
+
+impl Node {
+    pub fn new(on: bool) -> Self {
+        Self {
+            power: if on {
+                Power::On { since: Moment(0) }
+            } else {
+                Power::Off
+            },
+            boot: Override::none(),
+            boot_order: None,
+            led: "Off",
+            last_reset: Moment(0),
+            booted: None,
+            posted: on,
+            boots: 0,
+            bios: BTreeMap::new(),
+            bios_pending: BTreeMap::new(),
+            bios_reset: false,
+        }
+    }
+
+    /// `PowerState`.
+    pub fn power_state(&self) -> &'static str {
+        match self.power {
+            Power::Off | Power::Cycling { .. } => "Off",
+            Power::On { .. } => "On",
+            Power::PoweringOn { .. } => "PoweringOn",
+            Power::PoweringOff { .. } => "PoweringOff",
+        }
+    }
+
+    pub fn is_on(&self) -> bool {
+        matches!(self.power, Power::On { .. } | Power::PoweringOff { .. })
+    }
+
+    /// `BootProgress.LastState`.
+    pub fn boot_progress(&self, now: Moment, timing: &Timing) -> &'static str {
+        let Power::On { since } = self.power else {
+            return "None";
+        };
+        let (passed, post) = (now.since(since), timing.post);
+        if self.posted {
+            match self.booted.as_ref().map(|boot| boot.target.as_str()) {
+                Some("BiosSetup") => "SetupEntered",
+                _ if now.since(since) < post + post / 4 => "OSBootStarted",
+                _ => "OSRunning",
+            }
+        } else if passed < post / 4 {
+            "PrimaryProcessorInitializationStarted"
+        } else if passed < post / 2 {
+            "MemoryInitializationStarted"
+        } else if passed < post * 3 / 4 {
+            "PCIResourceConfigStarted"
+        } else {
+            "SystemHardwareInitializationComplete"
+        }
+    }
+
+    pub fn due(&self, timing: &Timing) -> Option<Moment> {
+        match self.power {
+            Power::Off => None,
+            Power::On { since } => (!self.posted).then(|| since.after(timing.post)),
+            Power::PoweringOn { until }
+            | Power::PoweringOff { until, .. }
+            | Power::Cycling { until } => Some(until),
+        }
+    }
+
+    pub fn turn_on(&mut self, at: Moment) {
+        self.power = Power::On { since: at };
+        self.last_reset = at;
+        self.posted = false;
+        self.booted = None;
+    }
+}
+
+impl State {
+    pub(super) fn settle_node(
+        &mut self,
+        index: usize,
+        now: Moment,
+        machine: &Machine,
+        happened: &mut Vec<Happened>,
+    ) {
+        // A node passes through a few states at most; the bound keeps zero-length timings from looping.
+        for _ in 0..8 {
+            let Some(node) = self.nodes.get_mut(index) else {
+                return;
+            };
+            let Some(due) = node.due(&machine.timing).filter(|due| *due <= now) else {
+                return;
+            };
+            match node.power {
+                Power::Off => return,
+                Power::On { .. } => {
+                    let medium = self
+                        .media
+                        .iter()
+                        .find(|((owner, _), _)| *owner == index)
+                        .map(|(_, medium)| medium.clone());
+                    if let Some(node) = self.nodes.get_mut(index) {
+                        finish_post(node, due, medium.as_ref());
+                    }
+                }
+                Power::PoweringOn { .. } | Power::Cycling { .. } => {
+                    node.turn_on(due);
+                    happened.push(Happened::PowerState {
+                        node: index,
+                        state: "On",
+                    });
+                }
+                Power::PoweringOff { then_on: true, .. } => {
+                    node.turn_on(due);
+                    happened.push(Happened::PowerState {
+                        node: index,
+                        state: "On",
+                    });
+                }
+                Power::PoweringOff { then_on: false, .. } => {
+                    node.power = Power::Off;
+                    happened.push(Happened::PowerState {
+                        node: index,
+                        state: "Off",
+                    });
+                }
+            }
+        }
+    }
+
+    /// Does what a `Reset` of `kind` asks for.
+    pub fn reset(
+        &mut self,
+        index: usize,
+        kind: &str,
+        now: Moment,
+        machine: &Machine,
+    ) -> ResetOutcome {
+        let timing = machine.timing;
+        let ignores = self.behaviour.ignores_shutdown;
+        let Some(node) = self.nodes.get_mut(index) else {
+            return ResetOutcome::Unsupported;
+        };
+        let on = !matches!(node.power, Power::Off);
+        let graceful = |node: &mut Node, then_on| {
+            if !ignores && matches!(node.power, Power::On { .. }) {
+                node.power = Power::PoweringOff {
+                    until: now.after(timing.shutdown),
+                    then_on,
+                };
+            }
+        };
+        let start = |node: &mut Node| {
+            if timing.power_on.is_zero() {
+                node.turn_on(now);
+            } else {
+                node.power = Power::PoweringOn {
+                    until: now.after(timing.power_on),
+                };
+            }
+        };
+        match (kind, on) {
+            ("On" | "ForceOn", true) | ("ForceOff" | "GracefulShutdown" | "Off", false) => {
+                return ResetOutcome::Redundant;
+            }
+            ("ForceRestart" | "GracefulRestart" | "Nmi" | "PowerCycle", false) => {
+                return ResetOutcome::Redundant;
+            }
+            ("On" | "ForceOn" | "PushPowerButton", false) => start(node),
+            ("ForceOff", true) => node.power = Power::Off,
+            ("GracefulShutdown" | "Off" | "PushPowerButton", true) => graceful(node, false),
+            ("GracefulRestart", true) => graceful(node, true),
+            ("ForceRestart", true) => node.turn_on(now),
+            ("PowerCycle", true) => {
+                node.power = Power::Cycling {
+                    until: now.after(timing.cycle),
+                }
+            }
+            ("Nmi", true) => {}
+            _ => return ResetOutcome::Unsupported,
+        }
+        self.resets.push(Reset {
+            at: Duration::from_millis(now.0),
+            node: Some(index),
+            kind: kind.to_owned(),
+        });
+        ResetOutcome::Accepted
+    }
+}
+
+/// The end of POST: pending settings apply, the override decides what boots and, if it was for once, is gone.
+fn finish_post(node: &mut Node, at: Moment, medium: Option<&Medium>) {
+    node.posted = true;
+    if std::mem::take(&mut node.bios_reset) {
+        node.bios.clear();
+    }
+    node.bios.append(&mut node.bios_pending);
+    node.boots += 1;
+    let active = node.boot.enabled != "Disabled";
+    let target = if active {
+        node.boot.target.clone()
+    } else {
+        "None".to_owned()
+    };
+    let from_medium = matches!(target.as_str(), "Cd" | "Usb" | "Floppy" | "UsbCd");
+    let uri = if target == "UefiHttp" {
+        node.boot.uri.clone()
+    } else {
+        None
+    };
+    node.booted = Some(Box::new(Boot {
+        at: Duration::from_millis(at.0),
+        target,
+        mode: node.boot.mode.clone(),
+        image: medium
+            .filter(|_| from_medium)
+            .map(|medium| medium.image.clone()),
+        uri,
+        count: node.boots,
+    }));
+    if node.boot.enabled == "Once" {
+        node.boot.enabled = "Disabled".into();
+        node.boot.target = "None".into();
+        node.boot.uefi_target = None;
+    }
+}
