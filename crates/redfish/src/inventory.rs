@@ -25,6 +25,7 @@ pub use pcie::PcieDevice;
 pub use processor::{Processor, ProcessorKind};
 pub use section::{Section, SectionState, Sections, Unread};
 pub use storage::{Drive, StorageController, Volume};
+pub(crate) use system::id_of;
 pub use system::{LedState, ManagerFacts, PowerState, SystemFacts, SystemUuid};
 
 use network::Port;

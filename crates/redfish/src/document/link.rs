@@ -67,6 +67,15 @@ impl Link {
         })
     }
 
+    /// The service root, where every service begins (DSP0266 6.2).
+    #[must_use]
+    pub fn service_root() -> Self {
+        Self {
+            path: "/redfish/v1/".to_owned(),
+            fragment: None,
+        }
+    }
+
     /// The path or URL to ask for, as the BMC gave it, without fragment.
     #[must_use]
     pub fn path(&self) -> &str {

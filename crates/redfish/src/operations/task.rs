@@ -1,0 +1,149 @@
+//! Work that goes on after the answer: task monitors, tasks and vendors' jobs.
+
+use crate::document::{Document, Link};
+use crate::model::Service;
+use crate::{GatewayError, Priority};
+
+/// Where a piece of work stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskProgress {
+    /// Under way, or waiting to begin.
+    Running {
+        /// 0 to 100, if the BMC says.
+        percent: Option<u8>,
+        /// `TaskState` or `JobState`.
+        state: String,
+    },
+    /// Ended well.
+    Completed {
+        /// What it says, for people.
+        messages: Vec<String>,
+    },
+    /// Ended badly, or was cancelled.
+    Failed {
+        /// `TaskState` or `JobState`.
+        state: String,
+        /// What it says, for people.
+        messages: Vec<String>,
+    },
+    /// The BMC does not know it (any more): only evidence tells what came of it.
+    Forgotten,
+}
+
+// === impl TaskProgress ===
+
+impl TaskProgress {
+    /// Reads a Task, a Job (`DellJob` too), or what a monitor answers at the end, which is the operation's own result.
+    #[must_use]
+    pub fn read(document: &Document) -> Self {
+        let root = document.root();
+        let messages: Vec<String> = root
+            .objects("Messages")
+            .into_iter()
+            .chain(root.objects("@Message.ExtendedInfo"))
+            .filter_map(|message| message.first_text(&["Message", "MessageId"]))
+            .chain(root.value("Message").and_then(|_| root.text("Message")))
+            .take(8)
+            .collect();
+        let Some(state) = root.first_text(&["TaskState", "JobState"]) else {
+            return Self::Completed { messages };
+        };
+        let percent = root
+            .whole("PercentComplete")
+            .and_then(|percent| u8::try_from(percent.min(100)).ok());
+        let bad = [
+            "exception",
+            "killed",
+            "cancelled",
+            "canceled",
+            "interrupted",
+            "failed",
+            "completedwitherrors",
+            "invalid",
+        ];
+        let lower = state.to_ascii_lowercase().replace(' ', "");
+        if bad.contains(&lower.as_str()) {
+            return Self::Failed { state, messages };
+        }
+        if lower == "completed" || lower == "rebootcompleted" {
+            // XCC and iLO complete tasks that failed, and say so in the status only.
+            let critical = root
+                .text("TaskStatus")
+                .is_some_and(|status| status.eq_ignore_ascii_case("critical"));
+            return if critical {
+                Self::Failed { state, messages }
+            } else {
+                Self::Completed { messages }
+            };
+        }
+        Self::Running { percent, state }
+    }
+
+    /// Whether nothing more is to come.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !matches!(self, Self::Running { .. })
+    }
+}
+
+/// Looks at a task or its monitor: one request.
+///
+/// # Errors
+/// Whatever the gateway says, apart from "not found", which is an answer.
+pub async fn poll(service: &Service, monitor: &Link) -> Result<TaskProgress, GatewayError> {
+    match service
+        .access()
+        .get(monitor.path(), Priority::Control)
+        .await
+    {
+        Ok(document) => Ok(TaskProgress::read(&document)),
+        Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(TaskProgress::Forgotten),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn progress(body: Value) -> TaskProgress {
+        TaskProgress::read(&Document::new("/t", None, body))
+    }
+
+    #[test]
+    fn tasks_and_jobs_of_every_vendor_are_told_apart() {
+        assert_eq!(
+            progress(json!({"TaskState": "Running", "PercentComplete": 40})),
+            TaskProgress::Running {
+                percent: Some(40),
+                state: "Running".into()
+            }
+        );
+        assert!(matches!(
+            progress(json!({"JobState": "CompletedWithErrors", "Message": "no"})),
+            TaskProgress::Failed { .. }
+        ));
+        assert!(matches!(
+            progress(json!({"JobState": "Scheduled"})),
+            TaskProgress::Running { .. }
+        ));
+        assert!(matches!(
+            progress(json!({"TaskState": "Completed", "TaskStatus": "OK"})),
+            TaskProgress::Completed { .. }
+        ));
+        assert!(matches!(
+            progress(json!({"TaskState": "Completed", "TaskStatus": "Critical"})),
+            TaskProgress::Failed { .. }
+        ));
+    }
+
+    #[test]
+    fn a_monitor_that_answers_with_the_result_is_done() {
+        assert!(progress(Value::Null).is_settled());
+        assert!(matches!(
+            progress(json!({"@odata.id": "/d/1", "Name": "Drive"})),
+            TaskProgress::Completed { .. }
+        ));
+    }
+}
