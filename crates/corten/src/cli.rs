@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use crate::{crds, logs, version};
+use crate::{crds, inspect, logs, version};
 
 /// Runs bare-metal servers as Kubernetes objects.
 ///
@@ -25,6 +25,7 @@ pub struct Cli {
 #[derive(Debug, clap::Subcommand)]
 pub enum Subcommand {
     Crds(crds::Args),
+    Inspect(inspect::Args),
     Version(version::Args),
 }
 

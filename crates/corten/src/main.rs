@@ -3,6 +3,7 @@
 mod admin;
 mod cli;
 mod crds;
+mod inspect;
 mod logs;
 mod shutdown;
 mod version;
@@ -36,6 +37,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command {
         Subcommand::Crds(args) => crds::run(&args),
+        Subcommand::Inspect(args) => inspect::run(&args).await,
         Subcommand::Version(args) => version::run(&args),
     }
 }
