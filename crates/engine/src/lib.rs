@@ -6,11 +6,14 @@
 pub mod config;
 pub mod connect;
 pub mod context;
+pub mod executor;
 pub mod fleet;
 pub mod inventory;
 pub mod macdb;
 pub mod retention;
+pub mod run;
 pub mod secret;
+mod server;
 
 use corten_kit::{Events, Lease, lease::LeaseConfig};
 use kube::Client;
@@ -86,6 +89,8 @@ async fn acted(context: &Context, shutdown: &CancellationToken) {
     while controllers.join_next().await.is_some() {}
 }
 
-fn controllers(_context: &Context, _term: &CancellationToken) -> JoinSet<()> {
-    JoinSet::new()
+fn controllers(context: &Context, term: &CancellationToken) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    server::start(context, term, &mut tasks);
+    tasks
 }

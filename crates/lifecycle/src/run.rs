@@ -11,7 +11,7 @@ use corten_api::metal::PowerState;
 use crate::server::Machine;
 
 /// How long one mutating call may take, from the written intent to the BMC's answer.
-pub const CALL: SignedDuration = SignedDuration::from_secs(8);
+pub const CALL: SignedDuration = SignedDuration::from_secs(6);
 
 /// What a run is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

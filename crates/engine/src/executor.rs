@@ -1,0 +1,362 @@
+//! The one place from which hardware is changed.
+//!
+//! A step goes through four stations: its **intent** is written into the ServerRun, at the observed version, so that a replica that lost its
+//! lease gets a conflict; it is **sent** only while the lease outlives the intent's deadline; what became of it is **recorded**; and where that
+//! is not known, the intent stays, and whoever comes next waits its deadline out and **settles** it by evidence. Nothing is ever sent because
+//! an intent is there.
+//!
+//! The tests drop this future after its n-th input or output for every n, fail each step in turn and repeat each: see `executor/tests.rs`.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use corten_api::corten::{
+    DriveErasure, EraseClass, Intent, Observation, RunPhase, ServerRun, ServerRunStatus,
+    StepOutcome, StepResult,
+};
+use corten_kit::Lease;
+use corten_lifecycle::run::{self, Before, Phase, Settlement, Step};
+use kube::ResourceExt;
+
+pub(crate) mod hardware;
+
+pub use hardware::{Erasure, Hardware, SendError, Sent};
+
+/// Where runs are recorded. In production the API server; every write carries the observed version.
+pub trait Records: Send + Sync {
+    /// Records a new run. Fails if one of its name exists.
+    fn create(
+        &self,
+        run: &ServerRun,
+    ) -> impl Future<Output = Result<Arc<ServerRun>, corten_kit::Error>> + Send;
+
+    /// Replaces a run's status, at the version that `run` carries.
+    fn replace_status(
+        &self,
+        run: &ServerRun,
+    ) -> impl Future<Output = Result<Arc<ServerRun>, corten_kit::Error>> + Send;
+}
+
+impl Records for corten_kit::Objects<ServerRun> {
+    async fn create(&self, run: &ServerRun) -> Result<Arc<ServerRun>, corten_kit::Error> {
+        corten_kit::Objects::create(self, run).await
+    }
+
+    async fn replace_status(&self, run: &ServerRun) -> Result<Arc<ServerRun>, corten_kit::Error> {
+        corten_kit::Objects::replace_status(self, run).await
+    }
+}
+
+/// Whether this replica may act. In production the shard's Lease.
+pub trait Right: Send + Sync {
+    /// True while nobody else may act before `deadline`.
+    fn outlives(&self, deadline: Timestamp) -> bool;
+    /// This replica.
+    fn holder(&self) -> String;
+}
+
+impl Right for Lease {
+    fn outlives(&self, deadline: Timestamp) -> bool {
+        Lease::outlives(self, deadline)
+    }
+
+    fn holder(&self) -> String {
+        Lease::holder(self).to_owned()
+    }
+}
+
+/// Why a step was not carried through. Whatever it is, the run says how far it came.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// The run could not be written; observe again.
+    #[error("the run could not be recorded")]
+    Record(#[from] corten_kit::Error),
+    /// This replica's lease does not last long enough. Try again when it was renewed.
+    #[error("the lease ends before the step would")]
+    LeaseTooShort,
+    /// An intent is open already: it has to be settled first.
+    #[error("the run has an open intent")]
+    Unsettled,
+}
+
+/// Sends steps. One for each shard.
+#[derive(Clone, Debug)]
+pub struct Executor<R, L> {
+    records: R,
+    right: L,
+    clock: fn() -> Timestamp,
+}
+
+// === impl Executor ===
+
+impl<R: Records, L: Right> Executor<R, L> {
+    /// An executor that records in `records` and acts while `right` lasts.
+    pub fn new(records: R, right: L) -> Self {
+        Self {
+            records,
+            right,
+            clock: Timestamp::now,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_clock(mut self, clock: fn() -> Timestamp) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where runs are recorded.
+    pub fn records(&self) -> &R {
+        &self.records
+    }
+
+    /// Writes the intent, sends `step`, records what became of it. Returns the run as recorded last.
+    ///
+    /// # Errors
+    /// See [`ExecutorError`]; after each of them the recorded run is the truth.
+    pub async fn send(
+        &self,
+        run: &ServerRun,
+        step: &Step,
+        before: Before,
+        hardware: &impl Hardware,
+    ) -> Result<Arc<ServerRun>, ExecutorError> {
+        let status = run.status.clone().unwrap_or_default();
+        if status.intent.is_some() {
+            return Err(ExecutorError::Unsettled);
+        }
+        let written_at = (self.clock)();
+        let deadline = written_at.checked_add(run::CALL).unwrap_or(Timestamp::MAX);
+        if !self.right.outlives(deadline) {
+            return Err(ExecutorError::LeaseTooShort);
+        }
+        let intent = Intent {
+            id: format!("{}-{}", run.name_any(), status.results.len()),
+            step: step.to_string(),
+            observed: Observation {
+                power_state: before.power,
+                last_reset_time: before.last_reset,
+                task: None,
+            },
+            written_at,
+            deadline,
+            holder: self.right.holder(),
+        };
+        let recorded = self
+            .records
+            .replace_status(&with_status(
+                run,
+                ServerRunStatus {
+                    phase: Some(RunPhase::Running),
+                    current_step: Some(step.to_string()),
+                    intent: Some(intent.clone()),
+                    ..status
+                },
+            ))
+            .await?;
+        // Writing may have taken long: the time left, and the lease, are looked at again.
+        let left = Duration::try_from(deadline.duration_since((self.clock)())).unwrap_or_default();
+        let (outcome, evidence, task) = if left.is_zero() || !self.right.outlives(deadline) {
+            (
+                StepOutcome::NotSent,
+                "the time to send it had passed".to_owned(),
+                None,
+            )
+        } else {
+            match tokio::time::timeout(left, hardware.send(step)).await {
+                Ok(Ok(sent)) => match sent {
+                    Sent::Done { evidence } => (StepOutcome::Succeeded, evidence, None),
+                    Sent::Task { uri } => (StepOutcome::Accepted, format!("task {uri}"), Some(uri)),
+                },
+                Ok(Err(SendError::Refused(why))) => (StepOutcome::Failed, why, None),
+                Ok(Err(SendError::NotSent(why))) => (StepOutcome::NotSent, why, None),
+                // Nobody knows: the intent stays, and evidence decides after its deadline.
+                Ok(Err(SendError::Unknown(why))) => {
+                    tracing::warn!(run = %recorded.name_any(), %step, %why, "outcome unknown; it is settled by evidence");
+                    return Ok(recorded);
+                }
+                Err(_) => {
+                    tracing::warn!(run = %recorded.name_any(), %step, "no answer before the deadline; it is settled by evidence");
+                    return Ok(recorded);
+                }
+            }
+        };
+        self.end(&recorded, step, outcome, evidence, task).await
+    }
+
+    /// Records what evidence says of the open intent.
+    ///
+    /// # Errors
+    /// See [`ExecutorError`].
+    pub async fn settle(
+        &self,
+        run: &ServerRun,
+        settlement: &Settlement,
+    ) -> Result<Arc<ServerRun>, ExecutorError> {
+        let step = run
+            .status
+            .as_ref()
+            .and_then(|status| status.intent.as_ref())
+            .and_then(|intent| intent.step.parse::<Step>().ok());
+        let Some(step) = step else {
+            return Ok(Arc::new(run.clone()));
+        };
+        self.end(
+            run,
+            &step,
+            settlement.outcome.into(),
+            settlement.evidence.clone(),
+            None,
+        )
+        .await
+    }
+
+    /// Records the end of a drive's task.
+    ///
+    /// # Errors
+    /// See [`ExecutorError`].
+    pub async fn erased(
+        &self,
+        run: &ServerRun,
+        serial: &str,
+        ended: &Erasure,
+    ) -> Result<Arc<ServerRun>, ExecutorError> {
+        let (outcome, evidence) = match ended {
+            Erasure::Running { .. } => return Ok(Arc::new(run.clone())),
+            Erasure::Done { evidence } => (StepOutcome::Succeeded, evidence.clone()),
+            Erasure::Failed { why } => (StepOutcome::Failed, why.clone()),
+        };
+        self.end(
+            run,
+            &Step::EraseDrive(serial.to_owned()),
+            outcome,
+            evidence,
+            None,
+        )
+        .await
+    }
+
+    /// Records the run's end.
+    ///
+    /// # Errors
+    /// See [`ExecutorError`].
+    pub async fn finish(
+        &self,
+        run: &ServerRun,
+        phase: Phase,
+        message: &str,
+    ) -> Result<Arc<ServerRun>, ExecutorError> {
+        let now = (self.clock)();
+        let mut status = run.status.clone().unwrap_or_default();
+        status.phase = Some(phase.into());
+        status.current_step = None;
+        status.finished_at = Some(now);
+        if let Some(intent) = status.intent.take() {
+            status.results.push(StepResult {
+                step: intent.step,
+                started_at: intent.written_at,
+                finished_at: Some(now),
+                outcome: StepOutcome::Unknown,
+                evidence: String::new(),
+                message: message.to_owned(),
+            });
+        }
+        corten_kit::conditions::set(
+            &mut status.conditions,
+            match phase {
+                Phase::Succeeded => corten_kit::conditions::yes("Succeeded", "Done", message),
+                Phase::OutcomeUnknown => {
+                    corten_kit::conditions::unknown("Succeeded", "OutcomeUnknown", message)
+                }
+                _ => corten_kit::conditions::no("Succeeded", "NotDone", message),
+            },
+            run.metadata.generation,
+            now,
+        );
+        Ok(self
+            .records
+            .replace_status(&with_status(run, status))
+            .await?)
+    }
+
+    async fn end(
+        &self,
+        run: &ServerRun,
+        step: &Step,
+        outcome: StepOutcome,
+        evidence: String,
+        task: Option<String>,
+    ) -> Result<Arc<ServerRun>, ExecutorError> {
+        let now = (self.clock)();
+        let mut status = run.status.clone().unwrap_or_default();
+        let started_at = status.intent.take().map_or(now, |intent| intent.written_at);
+        status.phase = Some(RunPhase::Running);
+        if let Step::EraseDrive(serial) = step {
+            report(
+                &mut status.drives,
+                serial,
+                &outcome,
+                &evidence,
+                task,
+                started_at,
+                now,
+            );
+        }
+        status.results.push(StepResult {
+            step: step.to_string(),
+            started_at,
+            finished_at: Some(now),
+            outcome,
+            evidence,
+            message: String::new(),
+        });
+        Ok(self
+            .records
+            .replace_status(&with_status(run, status))
+            .await?)
+    }
+}
+
+/// The erasure report: one entry a drive, the last word stands. A BMC's word is `Reported`, verified by nobody.
+fn report(
+    drives: &mut Vec<DriveErasure>,
+    serial: &str,
+    outcome: &StepOutcome,
+    evidence: &str,
+    task: Option<String>,
+    started_at: Timestamp,
+    now: Timestamp,
+) {
+    let old = drives
+        .iter()
+        .position(|drive| drive.serial_number == serial);
+    let old = old.map(|at| drives.remove(at));
+    let running = *outcome == StepOutcome::Accepted;
+    drives.push(DriveErasure {
+        serial_number: serial.to_owned(),
+        model: old
+            .as_ref()
+            .map(|drive| drive.model.clone())
+            .unwrap_or_default(),
+        method: "Drive.SecureErase".into(),
+        class: if *outcome == StepOutcome::Succeeded {
+            EraseClass::Reported
+        } else {
+            EraseClass::None
+        },
+        verified: false,
+        outcome: outcome.clone(),
+        message: evidence.to_owned(),
+        task: task.or_else(|| old.as_ref().and_then(|drive| drive.task.clone())),
+        started_at: old.and_then(|drive| drive.started_at).or(Some(started_at)),
+        finished_at: (!running).then_some(now),
+    });
+}
+
+fn with_status(run: &ServerRun, status: ServerRunStatus) -> ServerRun {
+    ServerRun {
+        status: Some(status),
+        ..run.clone()
+    }
+}

@@ -1,0 +1,283 @@
+//! ServerRuns as objects: how a plan becomes one, and how those of one server are found.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use parking_lot::RwLock;
+
+use corten_api::{
+    corten::{PlannedStep, RunKind, RunPhase, ServerReference, ServerRun, ServerRunSpec},
+    metal::Server,
+    names,
+};
+use corten_kit::{ObjectKey, Store};
+use corten_lifecycle::{
+    brake::Start,
+    identity::Identity,
+    plan::Plan,
+    run::{Closed, Kind, Run, Step},
+    server::Tombstone,
+};
+
+/// Label values are not longer than this.
+const LABEL: usize = 63;
+
+/// The run that `plan` becomes.
+pub fn object(server: &Server, plan: &Plan, now: Timestamp) -> ServerRun {
+    let name = server.name_any();
+    let kind = plan.kind.as_str().to_ascii_lowercase();
+    let stem: String = name.chars().take(200).collect();
+    let mut labels = BTreeMap::from([(
+        names::RUN_KIND_LABEL.to_owned(),
+        plan.kind.as_str().to_owned(),
+    )]);
+    if name.len() <= LABEL {
+        labels.insert(names::SERVER_LABEL.to_owned(), name.clone());
+    }
+    if let Some(agent) = server.labels().get(names::AGENT) {
+        labels.insert(names::AGENT.to_owned(), agent.clone());
+    }
+    if let Some(manager) = server.labels().get(names::MANAGED_BY) {
+        labels.insert(names::MANAGED_BY.to_owned(), manager.clone());
+    }
+    let identity = identity(server);
+    ServerRun {
+        metadata: ObjectMeta {
+            // Of two replicas that begin the same run in the same millisecond one gets AlreadyExists; the lease keeps them apart otherwise.
+            name: Some(format!("{stem}-{kind}-{:x}", now.as_millisecond())),
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        },
+        spec: ServerRunSpec {
+            server_ref: ServerReference {
+                name,
+                uid: server.uid().unwrap_or_default(),
+            },
+            kind: RunKind::from(plan.kind),
+            occasion: plan.occasion.clone(),
+            claim_uid: (!plan.claim_uid.is_empty()).then(|| plan.claim_uid.clone()),
+            actor: Some(plan.actor.clone()),
+            plan: plan
+                .steps
+                .iter()
+                .map(|planned| PlannedStep {
+                    step: planned.step.to_string(),
+                    reason: planned.reason.clone(),
+                })
+                .collect(),
+            system_uuid: Some(identity.uuid).filter(|uuid| !uuid.is_empty()),
+            serial_number: Some(identity.serial).filter(|serial| !serial.is_empty()),
+        },
+        status: None,
+    }
+}
+
+/// The machine's identity as the object has it: as annotated at onboarding, else as seen last.
+pub fn identity(server: &Server) -> Identity {
+    server
+        .annotations()
+        .get(names::IDENTITY)
+        .map(|text| Identity::parse(text))
+        .filter(|identity| !identity.is_empty())
+        .unwrap_or_else(|| {
+            let serial = server
+                .status
+                .as_ref()
+                .and_then(|s| s.serial_number.as_deref());
+            Identity::new(&server.spec.system_uuid, serial.unwrap_or_default())
+        })
+}
+
+/// All that the rules look at, of one server's runs.
+#[derive(Clone, Debug, Default)]
+pub struct RunsOf {
+    /// The oldest open run, as object and as rules see it.
+    pub open: Option<(Arc<ServerRun>, Run)>,
+    /// Ended ones, the latest first.
+    pub closed: Vec<Closed>,
+    /// A tombstone was left for this very object.
+    pub buried: bool,
+}
+
+/// Finds runs by server and tombstones by machine. Clones share it.
+#[derive(Clone, Debug)]
+pub struct RunIndex {
+    store: Store<ServerRun>,
+    inner: Arc<RwLock<Index>>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    by_server: HashMap<String, BTreeSet<ObjectKey>>,
+    tombstones: HashMap<Identity, BTreeSet<ObjectKey>>,
+}
+
+// === impl RunIndex ===
+
+impl RunIndex {
+    /// An index over `store`.
+    pub fn new(store: Store<ServerRun>) -> Self {
+        let inner = Arc::new(RwLock::new(Index::default()));
+        let index = inner.clone();
+        store.observe(move |key, old, new| {
+            let mut index = index.write();
+            if let Some(old) = old {
+                index.take_out(key, old);
+            }
+            if let Some(new) = new {
+                index.put_in(key, new);
+            }
+        });
+        // What was known before.
+        for run in store.all() {
+            inner.write().put_in(&ObjectKey::of(&*run), &run);
+        }
+        Self { store, inner }
+    }
+
+    /// The runs of the server with this UID.
+    pub fn of(&self, server_uid: &str) -> RunsOf {
+        let keys: Vec<ObjectKey> = {
+            let index = self.inner.read();
+            index
+                .by_server
+                .get(server_uid)
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect()
+        };
+        let mut found = RunsOf::default();
+        for run in keys.iter().filter_map(|key| self.store.get(key)) {
+            if run.spec.kind == RunKind::Tombstone {
+                found.buried = true;
+                continue;
+            }
+            if let Some(closed) = Closed::of(&run) {
+                found.closed.push(closed);
+                continue;
+            }
+            let Some(read) = Run::of(&run) else {
+                tracing::warn!(run = %run.name_any(), "a run of a kind, or with a step, that this version does not know is left alone");
+                continue;
+            };
+            if found.open.as_ref().is_none_or(|(_, known)| {
+                (read.created_at, &read.name) < (known.created_at, &known.name)
+            }) {
+                found.open = Some((run, read));
+            }
+        }
+        found
+            .closed
+            .sort_by(|a, b| b.finished_at.cmp(&a.finished_at));
+        found
+    }
+
+    /// What a forced deletion of this machine left, unless it was settled or is this very object's.
+    pub fn tombstone(&self, identity: &Identity, server_uid: &str) -> Option<Tombstone> {
+        if identity.is_empty() {
+            return None;
+        }
+        let index = self.inner.read();
+        index
+            .tombstones
+            .get(identity)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.store.get(key))
+            .find(|run| run.spec.server_ref.uid != server_uid && !is_settled(run))
+            .map(|run| Tombstone {
+                run: run.name_any(),
+                claim_uid: run.spec.claim_uid.clone().unwrap_or_default(),
+            })
+    }
+
+    /// Destructive starts that are on record, of all servers.
+    pub fn destructive_starts(&self, since: Timestamp) -> Vec<Start> {
+        self.store
+            .all()
+            .iter()
+            .filter_map(|run| start(run))
+            .filter(|start| start.at > since)
+            .collect()
+    }
+
+    /// The run of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<ServerRun>> {
+        self.store.get(&ObjectKey::cluster(name))
+    }
+}
+
+fn is_settled(run: &ServerRun) -> bool {
+    matches!(
+        run.status.as_ref().and_then(|status| status.phase.as_ref()),
+        Some(RunPhase::Succeeded)
+    )
+}
+
+/// The destructive start that a run is, if it is one.
+fn start(run: &ServerRun) -> Option<Start> {
+    let steps: Vec<Step> = run
+        .spec
+        .plan
+        .iter()
+        .filter_map(|p| p.step.parse().ok())
+        .collect();
+    let destructive = match &run.spec.kind {
+        RunKind::Release => true,
+        RunKind::Cleaning => !steps.is_empty(),
+        RunKind::Operation => steps.iter().any(Step::is_destructive),
+        _ => false,
+    };
+    let at = run.metadata.creation_timestamp.as_ref()?.0;
+    destructive.then(|| Start {
+        server: run.spec.server_ref.uid.clone(),
+        at,
+    })
+}
+
+impl Index {
+    fn put_in(&mut self, key: &ObjectKey, run: &ServerRun) {
+        self.by_server
+            .entry(run.spec.server_ref.uid.clone())
+            .or_default()
+            .insert(key.clone());
+        if let Some(identity) = buried(run) {
+            self.tombstones
+                .entry(identity)
+                .or_default()
+                .insert(key.clone());
+        }
+    }
+
+    fn take_out(&mut self, key: &ObjectKey, run: &ServerRun) {
+        if let Some(keys) = self.by_server.get_mut(&run.spec.server_ref.uid) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_server.remove(&run.spec.server_ref.uid);
+            }
+        }
+        if let Some(identity) = buried(run)
+            && let Some(keys) = self.tombstones.get_mut(&identity)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.tombstones.remove(&identity);
+            }
+        }
+    }
+}
+
+fn buried(run: &ServerRun) -> Option<Identity> {
+    (run.spec.kind == RunKind::from(Kind::Tombstone)).then(|| {
+        Identity::new(
+            run.spec.system_uuid.as_deref().unwrap_or_default(),
+            run.spec.serial_number.as_deref().unwrap_or_default(),
+        )
+    })
+}

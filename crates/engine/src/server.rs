@@ -1,0 +1,131 @@
+//! Drives Servers: observe, let [`corten_lifecycle::server`] decide, act, record. One arm for each [`Act`], no rule.
+//!
+//! [`start`] is the entry. Between two decisions nobody sleeps: what is due later is a requeue at a time that is persisted somewhere, and what
+//! a machine does by itself is noticed by the BMC controller's poll, which wakes this one.
+
+mod act;
+mod guard;
+mod hardware;
+mod observe;
+mod record;
+mod wakes;
+
+use std::{sync::Arc, time::Duration};
+
+use corten_api::corten::ServerRun;
+use corten_kit::{Driver, Lease, Next, ObjectKey, Objects, Reconcile, ReconcileError};
+use corten_lifecycle::server::{self as rules, Act, Decision};
+use dashmap::DashMap;
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    context::Context,
+    executor::{Executor, ExecutorError},
+    run::RunIndex,
+};
+
+/// Decisions in one reconcile, at most: a chain of quick steps needs few, and no server may hold a worker.
+const STEPS: usize = 24;
+
+/// Why a reconcile ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// What a decision needs could not be read.
+    #[error("cannot observe the server")]
+    Observe(#[source] corten_kit::Error),
+    /// Something could not be done.
+    #[error("cannot act on the server")]
+    Act(#[source] corten_kit::Error),
+    /// A step could not be carried through; the run says how far it came.
+    #[error("cannot carry the step through")]
+    Step(#[source] ExecutorError),
+    /// Status could not be written.
+    #[error("cannot record the server's status")]
+    Record(#[source] corten_kit::Error),
+}
+
+impl ReconcileError for ServerError {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Observe(_) => "observe",
+            Self::Act(_) => "act",
+            Self::Step(_) => "step",
+            Self::Record(_) => "record",
+        }
+    }
+
+    fn is_conflict(&self) -> bool {
+        match self {
+            Self::Observe(error) | Self::Act(error) | Self::Record(error) => {
+                error.is_conflict() || error.is_not_found()
+            }
+            Self::Step(ExecutorError::Record(error)) => error.is_conflict() || error.is_not_found(),
+            Self::Step(ExecutorError::Unsettled | ExecutorError::LeaseTooShort) => true,
+        }
+    }
+}
+
+/// The controller of Servers.
+pub(crate) struct Controller {
+    ctx: Context,
+    runs: RunIndex,
+    guards: guard::Guards,
+    executor: Executor<Objects<ServerRun>, Lease>,
+    /// What this process has read itself, by Server. Nothing here is a record.
+    memory: DashMap<ObjectKey, observe::Memory>,
+}
+
+/// Starts the controller for one term of the lease.
+pub(crate) fn start(ctx: &Context, term: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let runs = RunIndex::new(ctx.runs.store.clone());
+    let controller = Arc::new(Controller {
+        guards: guard::Guards::new(
+            ctx.servers.store.clone(),
+            ctx.policies.store.clone(),
+            runs.clone(),
+        ),
+        executor: Executor::new(ctx.runs.objects.clone(), ctx.lease.clone()),
+        memory: DashMap::new(),
+        ctx: ctx.clone(),
+        runs,
+    });
+    let changes = wakes::start(ctx, term, tasks);
+    let driver = Driver::new("server", ctx.config.concurrency);
+    let term = term.clone();
+    tasks.spawn(async move { driver.run(controller, changes, term).await });
+}
+
+impl Reconcile for Controller {
+    type Error = ServerError;
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Next, ServerError> {
+        for _ in 0..STEPS {
+            let Some(seen) = self.observe(key).await? else {
+                self.memory.remove(key);
+                return Ok(Next::Done);
+            };
+            let decision = rules::decide(&seen.observed);
+            if decision.act == Act::Nothing {
+                self.record(&seen, &decision).await?;
+                return Ok(next(&decision));
+            }
+            self.record_before(&seen, &decision).await?;
+            self.say(&seen.server, &decision);
+            tracing::debug!(server = %key, act = ?decision.act, "decided");
+            if let Some(wait) = self.act(&seen, &decision).await? {
+                // Something runs on by itself, or nobody can be asked now: what is known is shown meanwhile.
+                if let Some(seen) = self.observe(key).await? {
+                    self.record(&seen, &decision).await?;
+                }
+                return Ok(Next::After(wait).sooner(next(&decision), Timestamp::now()));
+            }
+        }
+        Ok(Next::After(Duration::from_secs(1)))
+    }
+}
+
+fn next(decision: &Decision) -> Next {
+    decision.wake.map_or(Next::Done, Next::At)
+}

@@ -1,0 +1,420 @@
+//! One arm for each [`Act`].
+
+use std::{sync::Arc, time::Duration};
+
+use corten_api::{
+    corten::{ServerInventory, ServerReference},
+    metal::Server,
+    names,
+};
+use corten_kit::gate;
+use corten_lifecycle::{
+    plan::Plan,
+    run::{Kind, Phase, Step},
+    server::{Act, Amendment, Decision, Inventory},
+};
+use corten_redfish::{
+    Bmc, Document, GatewayError, Priority,
+    inventory::Inventory as Found,
+    model::{Service, System},
+};
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+
+use super::{
+    Controller, ServerError,
+    guard::PAUSED,
+    hardware::Redfish,
+    observe::{Memory, Reading, Seen, failed, for_rules, is_known, recorded_hash},
+};
+use crate::{
+    executor::{Erasure, ExecutorError, Hardware},
+    inventory::{contents, server_status},
+    run,
+};
+
+/// A BMC that could not be asked is asked again after this long, or when it is heard of.
+const SILENT: Duration = Duration::from_secs(10);
+/// How often a drive's erasure is asked about.
+const FOLLOW: Duration = Duration::from_secs(2);
+
+impl Controller {
+    /// Does the one thing. A time means that the reconcile ends here and goes on after it.
+    pub(super) async fn act(
+        &self,
+        seen: &Seen,
+        decision: &Decision,
+    ) -> Result<Option<Duration>, ServerError> {
+        match &decision.act {
+            Act::Nothing => Ok(None),
+            Act::ReadMachine => Ok(self.read_machine(seen).await),
+            Act::ReadInventory => self.read_inventory(seen).await,
+            Act::Amend(amendment) => self.amend(seen, amendment).await,
+            Act::StartRun(plan) => self.start_run(seen, plan).await,
+            Act::Send(step) => self.send(seen, step).await,
+            Act::Settle(settlement) => {
+                let Some(run) = &seen.run else {
+                    return Ok(None);
+                };
+                stepped(self.executor.settle(run, settlement).await.map(drop))
+            }
+            Act::FollowErasure { serial } => self.follow(seen, serial).await,
+            Act::FinishRun { phase, message } => {
+                let Some(run) = &seen.run else {
+                    return Ok(None);
+                };
+                stepped(self.executor.finish(run, *phase, message).await.map(drop))
+            }
+            Act::SettleTombstone { run } => match self.runs.get(run) {
+                Some(run) => stepped(
+                    self.executor
+                        .finish(
+                            &run,
+                            Phase::Succeeded,
+                            &format!("found again as Server {}", seen.key),
+                        )
+                        .await
+                        .map(drop),
+                ),
+                None => Ok(None),
+            },
+            Act::LeaveTombstone(plan) => {
+                let tombstone = run::object(&seen.server, plan, Timestamp::now());
+                self.executor
+                    .records()
+                    .create(&tombstone)
+                    .await
+                    .map_err(ServerError::Act)?;
+                Ok(None)
+            }
+            Act::RecordFailedDiscovery { message } => self.discovery_failed(seen, message).await,
+        }
+    }
+
+    async fn read_machine(&self, seen: &Seen) -> Option<Duration> {
+        let (Some(bmc), Some(path)) = (&seen.machine.bmc, path(seen)) else {
+            return Some(SILENT);
+        };
+        match read(bmc, &path, Priority::Control).await {
+            Ok(document) => {
+                self.saw(seen, &document);
+                None
+            }
+            Err(error) => {
+                tracing::debug!(server = %seen.key, error = %error.chain(), "system not read");
+                Some(SILENT)
+            }
+        }
+    }
+
+    fn saw(&self, seen: &Seen, document: &Document) {
+        let now = Timestamp::now();
+        let facts = System::new(document.clone()).facts();
+        self.ctx.fleet.saw(&seen.server, facts.clone(), now);
+        self.memory.entry(seen.key.clone()).or_default().reading =
+            Some(Reading::of(document, facts, now));
+    }
+
+    async fn read_inventory(&self, seen: &Seen) -> Result<Option<Duration>, ServerError> {
+        let name = seen.server.name_any();
+        let (found, document, at) = match self.ctx.fleet.take_first_read(&name) {
+            Some(first) => (Ok(first.inventory), Some(first.document), first.read_at),
+            None => {
+                let (Some(bmc), Some(path)) = (&seen.machine.bmc, path(seen)) else {
+                    return Ok(Some(SILENT));
+                };
+                let (found, document) = read_all(bmc, &path).await;
+                (found, document, Timestamp::now())
+            }
+        };
+        if let Some(document) = &document {
+            let facts = System::new(document.clone()).facts();
+            self.memory.entry(seen.key.clone()).or_default().reading =
+                Some(Reading::of(document, facts, at));
+        }
+        match found {
+            Ok(found) => self.take_in(seen, &found, at).await?,
+            Err(error) => {
+                tracing::debug!(server = %seen.key, error = %error.chain(), "inventory not read");
+                let mut memory = self.memory.entry(seen.key.clone()).or_default();
+                memory.inventory = Some(Inventory {
+                    read_at: Timestamp::now(),
+                    unread: vec![format!("all ({})", error.reason())],
+                    ..Inventory::default()
+                });
+            }
+        }
+        Ok(None)
+    }
+
+    async fn take_in(&self, seen: &Seen, found: &Found, at: Timestamp) -> Result<(), ServerError> {
+        let facts = for_rules(found, at);
+        // While the disks are dirty the recorded inventory says which drives there were: a cleaning is judged against it.
+        let dirty = seen.observed.record.notes.dirty.is_some()
+            || seen.observed.record.notes.cleaning.is_some();
+        if !dirty && facts.unread.is_empty() {
+            self.record_inventory(&seen.server, found).await?;
+        }
+        let mut status = server_status(found);
+        let old = seen.server.status.clone().unwrap_or_default();
+        status.state = old.state;
+        status.conditions = old.conditions;
+        let Memory {
+            inventory,
+            status: known,
+            drives,
+            ..
+        } = &mut *self.memory.entry(seen.key.clone()).or_default();
+        *inventory = Some(facts);
+        *known = Some(Arc::new(status));
+        *drives = Arc::new(found.drives.clone());
+        Ok(())
+    }
+
+    async fn record_inventory(&self, server: &Server, found: &Found) -> Result<(), ServerError> {
+        let contents = contents(found);
+        let key = corten_kit::ObjectKey::of(server);
+        let recorded = self.ctx.inventory_metadata.get(&key);
+        let annotations = recorded
+            .as_ref()
+            .map(|meta| meta.annotations().clone())
+            .unwrap_or_default();
+        if is_known(&contents, recorded_hash(&annotations)) {
+            return Ok(());
+        }
+        tracing::debug!(server = %key, unread = ?failed(&contents), "inventory changed");
+        let mut labels = std::collections::BTreeMap::new();
+        for label in [names::AGENT, names::MANAGED_BY] {
+            if let Some(value) = server.labels().get(label) {
+                labels.insert(label, value.clone());
+            }
+        }
+        let fields = json!({
+            "apiVersion": ServerInventory::api_version(&()),
+            "kind": ServerInventory::kind(&()),
+            "metadata": {
+                "name": key.name(),
+                "labels": labels,
+                "annotations": { names::CONTENT_HASH: contents.content_hash },
+                "ownerReferences": [{
+                    "apiVersion": Server::api_version(&()),
+                    "kind": Server::kind(&()),
+                    "name": key.name(),
+                    "uid": server.uid(),
+                }],
+            },
+            "spec": { "serverRef": ServerReference { name: key.name().to_owned(), uid: server.uid().unwrap_or_default() } },
+            "status": contents,
+        });
+        self.ctx
+            .inventories
+            .apply(&key, &fields)
+            .await
+            .map_err(ServerError::Act)?;
+        Ok(())
+    }
+
+    async fn amend(
+        &self,
+        seen: &Seen,
+        amendment: &Amendment,
+    ) -> Result<Option<Duration>, ServerError> {
+        let amended = amended(&seen.server, amendment);
+        tracing::info!(server = %seen.key, why = amendment.why, "server amended");
+        self.ctx
+            .servers
+            .objects
+            .replace(&amended)
+            .await
+            .map_err(ServerError::Act)?;
+        Ok(None)
+    }
+
+    async fn start_run(&self, seen: &Seen, plan: &Plan) -> Result<Option<Duration>, ServerError> {
+        let now = Timestamp::now();
+        if let Err(why) = self.guards.admit(&seen.observed.record.uid, plan, now) {
+            tracing::warn!(server = %seen.key, why, "brake engaged");
+            return Ok(Some(PAUSED));
+        }
+        let object = run::object(&seen.server, plan, now);
+        tracing::info!(server = %seen.key, run = %object.name_any(), kind = plan.kind.as_str(), steps = ?plan.steps.iter().map(|p| p.step.to_string()).collect::<Vec<_>>(), "run recorded");
+        self.executor
+            .records()
+            .create(&object)
+            .await
+            .map_err(ServerError::Act)?;
+        Ok(None)
+    }
+
+    async fn send(&self, seen: &Seen, step: &Step) -> Result<Option<Duration>, ServerError> {
+        let (Some(run), Some(bmc), Some(path)) = (&seen.run, &seen.machine.bmc, path(seen)) else {
+            return Ok(Some(SILENT));
+        };
+        self.guards.count(step, Timestamp::now());
+        let drives = self
+            .memory
+            .get(&seen.key)
+            .map(|m| m.drives.clone())
+            .unwrap_or_default();
+        let machine = Redfish::new(
+            bmc.clone(),
+            path,
+            drives,
+            seen.observed.record.boot_order.clone(),
+        );
+        let sent = self
+            .executor
+            .send(run, step, super::observe::before(&seen.observed), &machine)
+            .await;
+        // What was read before the call says nothing about what is true after it.
+        if let Some(mut memory) = self.memory.get_mut(&seen.key) {
+            memory.reading = None;
+        }
+        let run = match sent {
+            Ok(run) => run,
+            Err(ExecutorError::LeaseTooShort) => return Ok(Some(Duration::from_secs(1))),
+            Err(error) => return Err(ServerError::Step(error)),
+        };
+        let last = run.status.as_ref().and_then(|s| s.results.last());
+        tracing::info!(server = %seen.key, run = %run.name_any(), %step, outcome = last.map(|r| r.outcome.as_str()), evidence = last.map(|r| r.evidence.as_str()), "step sent");
+        Ok(None)
+    }
+
+    async fn follow(&self, seen: &Seen, serial: &str) -> Result<Option<Duration>, ServerError> {
+        let (Some(run), Some(bmc), Some(path)) = (&seen.run, &seen.machine.bmc, path(seen)) else {
+            return Ok(Some(SILENT));
+        };
+        let drives = run
+            .status
+            .as_ref()
+            .map(|s| s.drives.as_slice())
+            .unwrap_or_default();
+        let task = drives
+            .iter()
+            .find(|d| d.serial_number == serial)
+            .and_then(|d| d.task.clone());
+        let machine = Redfish::new(bmc.clone(), path, Arc::default(), Vec::new());
+        let ended = match task {
+            Some(task) => machine.erasure(&task).await,
+            None => Ok(Erasure::Failed {
+                why: "the BMC gave no task to follow, so nothing shows that it was done".into(),
+            }),
+        };
+        match ended {
+            Ok(Erasure::Running { percent }) => {
+                tracing::debug!(server = %seen.key, serial, percent, "drive is being erased");
+                Ok(Some(FOLLOW))
+            }
+            Ok(ended) => stepped(self.executor.erased(run, serial, &ended).await.map(drop)),
+            Err(error) => {
+                tracing::debug!(server = %seen.key, serial, %error, "erasure not followed");
+                Ok(Some(SILENT))
+            }
+        }
+    }
+
+    async fn discovery_failed(
+        &self,
+        seen: &Seen,
+        message: &str,
+    ) -> Result<Option<Duration>, ServerError> {
+        let plan = Plan {
+            kind: Kind::Discovery,
+            occasion: String::new(),
+            claim_uid: String::new(),
+            actor: "corten".into(),
+            steps: Vec::new(),
+        };
+        let object = run::object(&seen.server, &plan, Timestamp::now());
+        let run = self
+            .executor
+            .records()
+            .create(&object)
+            .await
+            .map_err(ServerError::Act)?;
+        if let Some(mut memory) = self.memory.get_mut(&seen.key) {
+            // The next try reads anew.
+            memory.inventory = None;
+        }
+        stepped(
+            self.executor
+                .finish(&run, Phase::Failed, message)
+                .await
+                .map(drop),
+        )
+    }
+}
+
+fn stepped(done: Result<(), ExecutorError>) -> Result<Option<Duration>, ServerError> {
+    done.map(|()| None).map_err(ServerError::Step)
+}
+
+/// Where the ComputerSystem is: as the BMC showed it last, else as the spec has it.
+fn path(seen: &Seen) -> Option<String> {
+    seen.machine
+        .system
+        .as_ref()
+        .map(|view| view.facts.path.clone())
+        .or_else(|| seen.server.spec.system_uri.clone())
+        .filter(|path| !path.is_empty())
+}
+
+async fn read(bmc: &Bmc, path: &str, priority: Priority) -> Result<Document, GatewayError> {
+    gate::pass().await;
+    let document = bmc.get(path, priority).await;
+    gate::pass().await;
+    document
+}
+
+async fn read_all(bmc: &Bmc, path: &str) -> (Result<Found, GatewayError>, Option<Document>) {
+    gate::pass().await;
+    let read = async {
+        let service = Service::open(bmc).await?;
+        let system = service.system_at(path, Priority::Inventory).await?;
+        let found = service.inventory(&system).await?;
+        Ok((found, system.document().clone()))
+    };
+    let read = read.await;
+    gate::pass().await;
+    match read {
+        Ok((found, document)) => (Ok(found), Some(document)),
+        Err(error) => (Err(error), None),
+    }
+}
+
+/// The object with all that `amendment` says, at the version that was observed.
+fn amended(server: &Server, amendment: &Amendment) -> Server {
+    let mut amended = server.clone();
+    for key in &amendment.remove {
+        amended.annotations_mut().remove(*key);
+    }
+    for (key, value) in &amendment.set {
+        amended
+            .annotations_mut()
+            .insert((*key).to_owned(), value.clone());
+    }
+    if amendment.unbind {
+        amended.spec.server_claim_ref = None;
+        amended.spec.boot_configuration_ref = None;
+        amended.spec.power = None;
+    }
+    match amendment.finalizer {
+        Some(true) => {
+            if !amended
+                .finalizers()
+                .iter()
+                .any(|f| f == names::FINALIZER_SERVER)
+            {
+                amended
+                    .finalizers_mut()
+                    .push(names::FINALIZER_SERVER.to_owned());
+            }
+        }
+        Some(false) => amended
+            .finalizers_mut()
+            .retain(|f| f != names::FINALIZER_SERVER),
+        None => {}
+    }
+    amended
+}

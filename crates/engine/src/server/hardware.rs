@@ -1,0 +1,296 @@
+//! Steps as Redfish calls: what is needed is read, then exactly one request changes something.
+
+use std::sync::Arc;
+
+use corten_kit::gate;
+use corten_lifecycle::run::Step;
+use corten_redfish::{
+    Bmc, GatewayError, Priority,
+    document::Link,
+    inventory::{Drive, LedState},
+    model::{Service, System},
+    operations::{
+        Accepted, Call, OperationError, boot, drive, led, media,
+        power::{self, ResetKind},
+        task::{self, TaskProgress},
+    },
+};
+use serde_json::json;
+
+use crate::executor::{Erasure, Hardware, SendError, Sent};
+
+/// Virtual media of one machine, at most.
+const SLOTS: usize = 8;
+
+/// One system behind a BMC.
+pub(super) struct Redfish {
+    bmc: Bmc,
+    path: String,
+    /// As the last inventory found them.
+    drives: Arc<Vec<Drive>>,
+    /// Devices by priority, as the spec wants them.
+    boot_order: Vec<String>,
+}
+
+/// What there is to send.
+enum Due {
+    Call(Call),
+    /// The end is reached already.
+    Nothing(&'static str),
+}
+
+// === impl Redfish ===
+
+impl Redfish {
+    pub(super) fn new(
+        bmc: Bmc,
+        path: String,
+        drives: Arc<Vec<Drive>>,
+        boot_order: Vec<String>,
+    ) -> Self {
+        Self {
+            bmc,
+            path,
+            drives,
+            boot_order,
+        }
+    }
+
+    /// Reads what the step needs and plans its call.
+    async fn prepare(&self, service: &Service, step: &Step) -> Result<Due, OperationError> {
+        let system = service.system_at(&self.path, Priority::Power).await?;
+        let reset = match step {
+            Step::RequestShutdown => Some(ResetKind::GracefulShutdown),
+            Step::ForceOff => Some(ResetKind::ForceOff),
+            Step::PowerOn => Some(ResetKind::On),
+            Step::GracefulRestart => Some(ResetKind::GracefulRestart),
+            Step::ForceRestart => Some(ResetKind::ForceRestart),
+            Step::PowerCycle => Some(ResetKind::PowerCycle),
+            _ => None,
+        };
+        if let Some(kind) = reset {
+            return Ok(Due::Call(power::prepare(service, &system, kind).await?));
+        }
+        match step {
+            Step::BootNetworkOnce => network_once(service, &system).await,
+            Step::ClearBootOverride => {
+                if boot::BootState::read(system.document()).is_overridden() {
+                    Ok(Due::Call(
+                        boot::prepare(service, &system, &boot::BootOverride::Disabled).await?,
+                    ))
+                } else {
+                    Ok(Due::Nothing("no boot override is set"))
+                }
+            }
+            Step::EjectMedia => {
+                let slots = media::list(service, &system).await?;
+                match slots.iter().find(|slot| slot.is_inserted()) {
+                    Some(slot) => Ok(Due::Call(media::eject(slot)?)),
+                    None => Ok(Due::Nothing("no medium is inserted")),
+                }
+            }
+            Step::SetIndicatorLed(wanted) => {
+                let wanted = match wanted.as_str() {
+                    "Lit" => LedState::Lit,
+                    "Blinking" => LedState::Blinking,
+                    _ => LedState::Off,
+                };
+                Ok(Due::Call(led::plan(system.document(), &wanted)?))
+            }
+            Step::SetBootOrder => boot_order(&system, &self.boot_order),
+            Step::EraseDrive(serial) => {
+                let found = self
+                    .drives
+                    .iter()
+                    .find(|drive| drive.serial_number.as_deref() == Some(serial));
+                let Some(found) = found else {
+                    return Err(OperationError::NotOffered {
+                        what: format!("a drive {serial}"),
+                        offered: Vec::new(),
+                    });
+                };
+                if drive::may_be_shared(found) {
+                    return Err(OperationError::NotOffered {
+                        what: format!("erasing {serial}, which may be shared"),
+                        offered: Vec::new(),
+                    });
+                }
+                self.erase(service, found, serial).await
+            }
+            _ => Err(OperationError::NotOffered {
+                what: step.to_string(),
+                offered: Vec::new(),
+            }),
+        }
+    }
+
+    /// The bay is looked at again: what it holds now must be the drive that is meant.
+    async fn erase(
+        &self,
+        service: &Service,
+        found: &Drive,
+        serial: &str,
+    ) -> Result<Due, OperationError> {
+        if let Some(link) = &found.path {
+            let document = service.access().get(link.path(), Priority::Control).await?;
+            let now = document.root().text("SerialNumber");
+            if now.as_deref() != Some(serial) {
+                return Err(OperationError::NotOffered {
+                    what: format!(
+                        "drive {serial}: its bay now holds {}",
+                        now.as_deref()
+                            .unwrap_or("none that tells its serial number")
+                    ),
+                    offered: Vec::new(),
+                });
+            }
+        }
+        Ok(Due::Call(drive::secure_erase(found)?))
+    }
+
+    async fn open(&self) -> Result<Service, GatewayError> {
+        Service::open(&self.bmc).await
+    }
+}
+
+impl Hardware for Redfish {
+    async fn send(&self, step: &Step) -> Result<Sent, SendError> {
+        gate::pass().await;
+        let prepared = async {
+            let service = self.open().await.map_err(OperationError::from)?;
+            let due = self.prepare(&service, step).await?;
+            Ok::<_, OperationError>((service, due))
+        };
+        // Until here everything was read only: whatever fails, nothing was changed.
+        let (service, due) = prepared.await.map_err(|error| match error {
+            OperationError::Gateway(error) if error.is_transient() => {
+                SendError::NotSent(error.chain())
+            }
+            error => SendError::Refused(error.to_string()),
+        })?;
+        let done = deliver(&service, step, due).await?;
+        if *step != Step::EjectMedia {
+            return Ok(done);
+        }
+        // A machine has a handful of slots; each further one is a call of the same kind, and doing it twice is as once.
+        for _ in 0..SLOTS {
+            match self.prepare(&service, step).await {
+                Ok(due @ Due::Call(_)) => drop(deliver(&service, step, due).await?),
+                _ => break,
+            }
+        }
+        Ok(done)
+    }
+
+    async fn erasure(&self, task: &str) -> Result<Erasure, SendError> {
+        let link =
+            Link::parse(task).map_err(|_| SendError::Refused(format!("{task} is no link")))?;
+        gate::pass().await;
+        let progress = async {
+            let service = self.open().await?;
+            task::poll(&service, &link).await
+        };
+        let progress = progress.await;
+        gate::pass().await;
+        match progress {
+            Ok(TaskProgress::Running { percent, .. }) => Ok(Erasure::Running { percent }),
+            Ok(TaskProgress::Completed { messages }) => Ok(Erasure::Done {
+                evidence: format!("task {task} completed{}", said(&messages)),
+            }),
+            Ok(TaskProgress::Failed { state, messages }) => Ok(Erasure::Failed {
+                why: format!("task {task} ended as {state}{}", said(&messages)),
+            }),
+            Ok(TaskProgress::Forgotten) => Ok(Erasure::Failed {
+                why: format!(
+                    "the BMC does not know the task {task} any more, so nothing shows that the drive was erased"
+                ),
+            }),
+            Err(error) => Err(SendError::NotSent(error.chain())),
+        }
+    }
+}
+
+/// Sends what is due: one request.
+async fn deliver(service: &Service, step: &Step, due: Due) -> Result<Sent, SendError> {
+    let call = match due {
+        Due::Call(call) => call,
+        Due::Nothing(why) => {
+            return Ok(Sent::Done {
+                evidence: why.to_owned(),
+            });
+        }
+    };
+    gate::pass().await;
+    let answer = call.send(service).await;
+    gate::pass().await;
+    match answer {
+        Ok(accepted) => sent(step, &call, accepted),
+        Err(error) if error.outcome_unknown() => Err(SendError::Unknown(error.chain())),
+        Err(error) if error.status().is_some() => Err(SendError::Refused(error.chain())),
+        Err(error) => Err(SendError::NotSent(error.chain())),
+    }
+}
+
+/// By the network once: HTTP boot where the machine can and PXE where it cannot.
+async fn network_once(service: &Service, system: &System) -> Result<Due, OperationError> {
+    let state = boot::BootState::read(system.document());
+    let target = if state.allows(&boot::BootTarget::Pxe) {
+        boot::BootTarget::Pxe
+    } else {
+        boot::BootTarget::UefiHttp
+    };
+    let wanted = boot::BootOverride::Enabled {
+        target,
+        duration: boot::BootDuration::Once,
+        mode: None,
+    };
+    Ok(Due::Call(boot::prepare(service, system, &wanted).await?))
+}
+
+/// The wanted devices first, the others in the order that they have.
+fn boot_order(system: &System, wanted: &[String]) -> Result<Due, OperationError> {
+    let has = boot::BootState::read(system.document()).order;
+    if let Some(unknown) = wanted.iter().find(|device| !has.contains(device)) {
+        return Err(OperationError::NotOffered {
+            what: format!("a boot device {unknown}"),
+            offered: has,
+        });
+    }
+    let rest = has.iter().filter(|device| !wanted.contains(device));
+    let order: Vec<&String> = wanted.iter().chain(rest).collect();
+    let link = Link::parse(system.path()).map_err(|_| OperationError::NotOffered {
+        what: "a path".into(),
+        offered: Vec::new(),
+    })?;
+    Ok(Due::Call(Call::patch(
+        link,
+        Some(system.document()),
+        json!({ "Boot": { "BootOrder": order } }),
+    )))
+}
+
+fn sent(step: &Step, call: &Call, accepted: Accepted) -> Result<Sent, SendError> {
+    let substitute = call
+        .substitute
+        .as_ref()
+        .map_or_else(String::new, |other| format!(", as {other}"));
+    let evidence = format!("the BMC took it{substitute}{}", said(&accepted.messages));
+    match (step, accepted.monitor) {
+        // A drive is erased when its task says so, not when the BMC took the wish.
+        (Step::EraseDrive(_), Some(monitor)) => Ok(Sent::Task {
+            uri: monitor.path().to_owned(),
+        }),
+        (Step::EraseDrive(serial), None) if accepted.under_way => Err(SendError::Refused(format!(
+            "the BMC began to erase {serial} and gave no task to follow, so nothing will show that it was done"
+        ))),
+        _ => Ok(Sent::Done { evidence }),
+    }
+}
+
+fn said(messages: &[String]) -> String {
+    if messages.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", messages.join("; "))
+    }
+}

@@ -1,0 +1,376 @@
+//! One look at everything that a decision on a server rests on.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use corten_api::{
+    corten::{SectionState, ServerInventory, ServerRun},
+    metal::{PowerState, Server, ServerStatus},
+    names,
+};
+use corten_kit::ObjectKey;
+use corten_lifecycle::{
+    identity::{Identity, is_placeholder_uuid},
+    policy::Policy,
+    server::{
+        Abilities, Attachment, Boot, Claim, Drive, Inventory, Machine, Observed, Reach, Record,
+    },
+};
+use corten_redfish::{
+    Document,
+    inventory::{Drive as FoundDrive, Inventory as Found, SystemFacts},
+    operations::action,
+};
+
+use super::{Controller, ServerError};
+use crate::{
+    fleet::{self, Link},
+    inventory::power_state,
+    run::RunsOf,
+};
+
+/// What this process has read of a machine itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    /// The last reading of the ComputerSystem.
+    pub reading: Option<Reading>,
+    /// The last inventory, as far as rules look at it.
+    pub inventory: Option<Inventory>,
+    /// What it says for the status; taken when it is recorded.
+    pub status: Option<Arc<ServerStatus>>,
+    /// Where drives are, by serial number: for their erasure.
+    pub drives: Arc<Vec<FoundDrive>>,
+}
+
+/// One reading of the ComputerSystem.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    pub at: Timestamp,
+    pub facts: SystemFacts,
+    pub boot_override: Option<bool>,
+    pub boot_order: Vec<String>,
+    pub can: Abilities,
+}
+
+/// The objects, and what rules make of them.
+pub(super) struct Seen {
+    pub key: ObjectKey,
+    pub server: Arc<Server>,
+    pub machine: fleet::Machine,
+    pub run: Option<Arc<ServerRun>>,
+    pub observed: Observed,
+}
+
+impl Controller {
+    pub(super) async fn observe(&self, key: &ObjectKey) -> Result<Option<Seen>, ServerError> {
+        let Some(server) = self.ctx.servers.store.get(key) else {
+            return Ok(None);
+        };
+        let now = Timestamp::now();
+        let record = Record::of(&server);
+        let machine = self.ctx.fleet.server(&server);
+        let memory = self
+            .memory
+            .get(key)
+            .map(|m| m.value().clone())
+            .unwrap_or_default();
+        let RunsOf {
+            open,
+            closed,
+            buried,
+        } = self.runs.of(&record.uid);
+        let (claim, boot) = self.claim(&server, &record).await?;
+        let policy = self.ctx.connector.policies.of(server.labels());
+        let policy = policy.as_deref().map(Policy::of).unwrap_or_default();
+        let due_to_clean = record.notes.cleaning.is_some();
+        let known_drives = if due_to_clean {
+            self.known_drives(key).await?
+        } else {
+            Vec::new()
+        };
+        let reach = reach(&machine, memory.reading.as_ref());
+        let tombstone = match &reach {
+            Reach::Reached(machine) => self.runs.tombstone(&machine.identity, &record.uid),
+            _ => None,
+        };
+        let (run, open) = match open {
+            Some((object, run)) => (Some(object), Some(run)),
+            None => (None, None),
+        };
+        let observed = Observed {
+            now,
+            claim,
+            boot,
+            dispute: machine.dispute.clone().or_else(|| nameless(&reach)),
+            reach,
+            inventory: memory.inventory,
+            known_drives,
+            run: open,
+            closed,
+            policy,
+            guard: self.guards.look(now),
+            tombstone,
+            buried,
+            answering_since: match &machine.link {
+                Link::Up { since } => Some(*since),
+                _ => None,
+            },
+            record,
+        };
+        Ok(Some(Seen {
+            key: key.clone(),
+            server,
+            machine,
+            run,
+            observed,
+        }))
+    }
+
+    /// The claim that the server refers to. One that is not in the cache, or is another there, is read from the API server itself: a cache
+    /// that lags behind must not look like a claim that is gone.
+    async fn claim(
+        &self,
+        server: &Server,
+        record: &Record,
+    ) -> Result<(Option<Claim>, Boot), ServerError> {
+        let Some(at) = &record.claim else {
+            return Ok((None, Boot::Missing));
+        };
+        let key = ObjectKey::namespaced(&at.namespace, &at.name);
+        let cached = self.ctx.claims.store.get(&key);
+        let expected = record.notes.claim_uid.as_deref();
+        let claim = if cached
+            .as_ref()
+            .is_some_and(|claim| claim.uid().as_deref() == expected)
+        {
+            cached
+        } else {
+            match self.ctx.claims.objects.live(&key).await {
+                Ok(claim) => Some(claim),
+                Err(error) if error.is_not_found() => None,
+                Err(error) => return Err(ServerError::Observe(error)),
+            }
+        };
+        let boot = server
+            .spec
+            .boot_configuration_ref
+            .as_ref()
+            .and_then(|boot| {
+                self.ctx
+                    .boots
+                    .store
+                    .get(&ObjectKey::namespaced(&boot.namespace, &boot.name))
+            });
+        let claim = claim.map(|claim| Claim::of(&claim, boot.as_deref()));
+        Ok((claim, Boot::of(boot.as_deref(), &server.name_any())))
+    }
+
+    /// Serial numbers of the drives in the recorded inventory, which is not written while the disks are dirty.
+    async fn known_drives(&self, key: &ObjectKey) -> Result<Vec<String>, ServerError> {
+        match self.ctx.inventories.live(key).await {
+            Ok(inventory) => Ok(serials(&inventory)),
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            Err(error) => Err(ServerError::Observe(error)),
+        }
+    }
+}
+
+fn serials(inventory: &ServerInventory) -> Vec<String> {
+    let drives = inventory.status.iter().flat_map(|status| &status.drives);
+    drives
+        .filter_map(|drive| drive.serial_number.clone())
+        .collect()
+}
+
+/// A machine that has neither UUID nor serial number of its own cannot be told from another.
+fn nameless(reach: &Reach) -> Option<String> {
+    match reach {
+        Reach::Reached(machine) if machine.identity.is_empty() => Some(
+            "the machine has neither a UUID nor a serial number of its own: set them in its firmware".to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+fn reach(machine: &fleet::Machine, reading: Option<&Reading>) -> Reach {
+    match (&machine.link, &machine.system) {
+        (Link::Unknown, _) => Reach::Unknown,
+        (
+            Link::Down {
+                reason, message, ..
+            },
+            _,
+        ) => Reach::Lost {
+            reason: reason.to_string(),
+            message: message.to_string(),
+        },
+        (Link::Up { .. }, None) => Reach::Lost {
+            reason: "SystemMissing".into(),
+            message: "the BMC answers and does not show this system".into(),
+        },
+        (Link::Up { .. }, Some(view)) => {
+            // The poll may be newer than what was read here; what only the document tells is as old as the reading.
+            let facts = match reading {
+                Some(reading) if reading.at >= view.read_at => &reading.facts,
+                _ => &view.facts,
+            };
+            Reach::Reached(Machine {
+                read_at: reading.map_or(Timestamp::UNIX_EPOCH, |reading| reading.at),
+                power: facts
+                    .power_state
+                    .as_ref()
+                    .map_or_else(|| PowerState::from("Unknown"), power_state),
+                identity: identity(facts),
+                last_reset: facts.last_reset.map(|at| at.to_string()),
+                boot_override: reading.and_then(|reading| reading.boot_override),
+                led: facts.led.as_ref().map(|led| led.as_str().to_owned()),
+                boot_order: reading
+                    .map(|reading| reading.boot_order.clone())
+                    .unwrap_or_default(),
+                can: reading.map(|reading| reading.can).unwrap_or_default(),
+            })
+        }
+    }
+}
+
+/// UUID and serial number, parts that tell nothing emptied.
+pub(super) fn identity(facts: &SystemFacts) -> Identity {
+    let uuid = facts
+        .uuid
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let uuid = if is_placeholder_uuid(&uuid) {
+        String::new()
+    } else {
+        uuid
+    };
+    Identity::new(&uuid, facts.serial_number.as_deref().unwrap_or_default())
+}
+
+impl Reading {
+    /// Reads a ComputerSystem document.
+    pub(super) fn of(document: &Document, facts: SystemFacts, at: Timestamp) -> Self {
+        let root = document.root();
+        let boot = root.object("Boot");
+        let resets = action::inline_values(root, "#ComputerSystem.Reset", "ResetType");
+        // A BMC that does not say inline says it in an ActionInfo, which the operation itself looks up: nothing is ruled out here.
+        let allows = |kind: &str| resets.is_empty() || resets.iter().any(|reset| reset == kind);
+        Self {
+            at,
+            facts,
+            boot_override: boot
+                .text("BootSourceOverrideEnabled")
+                .map(|enabled| !enabled.eq_ignore_ascii_case("Disabled")),
+            boot_order: boot.texts("BootOrder"),
+            can: Abilities {
+                graceful_shutdown: allows("GracefulShutdown") || allows("PushPowerButton"),
+                graceful_restart: allows("GracefulRestart"),
+                force_restart: allows("ForceRestart") || allows("PowerCycle"),
+                power_cycle: allows("PowerCycle")
+                    || (allows("ForceOff") && allows("On") && resets.is_empty()),
+            },
+        }
+    }
+}
+
+/// An inventory as far as rules look at it.
+pub(super) fn for_rules(found: &Found, at: Timestamp) -> Inventory {
+    let unread = found
+        .sections
+        .named()
+        .iter()
+        .filter(|(_, section)| !section.is_settled())
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
+    Inventory {
+        read_at: at,
+        unread,
+        lists_drives: found.sections.storage.is_read(),
+        drives: found.drives.iter().map(drive).collect(),
+    }
+}
+
+fn drive(found: &FoundDrive) -> Drive {
+    let protocol = found
+        .protocol
+        .as_deref()
+        .unwrap_or_default()
+        .to_ascii_uppercase();
+    let media = found.media_type.as_deref().unwrap_or_default();
+    let place = found
+        .location
+        .as_deref()
+        .or(found.name.as_deref())
+        .unwrap_or(&found.id);
+    Drive {
+        serial: found.serial_number.clone().unwrap_or_default(),
+        label: match &found.model {
+            Some(model) => format!("{model}, {place}"),
+            None => place.to_owned(),
+        },
+        can_erase: found.secure_erase.is_some(),
+        // Redfish Protocol: FC, FCP, FCoE, iSCSI, NVMeOverFabrics, RoCE… reach beyond this machine.
+        attachment: if matches!(
+            protocol.as_str(),
+            "FC" | "FCP"
+                | "FCOE"
+                | "ISCSI"
+                | "NVMEOVERFABRICS"
+                | "ROCE"
+                | "ROCEV2"
+                | "IWARP"
+                | "INFINIBAND"
+                | "FICON"
+                | "TCP"
+                | "UDP"
+                | "NFSV3"
+                | "NFSV4"
+                | "SMB"
+        ) {
+            Attachment::Fabric
+        } else if found.multipath {
+            Attachment::Multipath
+        } else if protocol == "USB" || media.eq_ignore_ascii_case("USB") {
+            Attachment::Removable
+        } else {
+            Attachment::Local
+        },
+    }
+}
+
+/// True when the annotation by which a watch of metadata recognises the inventory says the same.
+pub(super) fn is_known(
+    contents: &corten_api::corten::ServerInventoryStatus,
+    recorded: Option<&str>,
+) -> bool {
+    recorded.is_some() && contents.content_hash.as_deref() == recorded
+}
+
+/// The recorded hash of an inventory.
+pub(super) fn recorded_hash(
+    annotations: &std::collections::BTreeMap<String, String>,
+) -> Option<&str> {
+    annotations.get(names::CONTENT_HASH).map(String::as_str)
+}
+
+/// Names of the sections that failed, for logs.
+pub(super) fn failed(contents: &corten_api::corten::ServerInventoryStatus) -> BTreeSet<&str> {
+    contents
+        .sections
+        .iter()
+        .filter(|section| section.state == SectionState::Failed)
+        .map(|section| section.name.as_str())
+        .collect()
+}
+
+/// What the rules remember a machine by.
+pub(super) fn before(observed: &Observed) -> corten_lifecycle::run::Before {
+    let machine = observed.machine();
+    corten_lifecycle::run::Before {
+        power: machine.map(|m| m.power.clone()),
+        last_reset: machine.and_then(|m| m.last_reset.clone()),
+    }
+}
