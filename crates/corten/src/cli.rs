@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use crate::{crds, inspect, logs, version};
+use crate::{crds, inspect, logs, serve, version};
 
 /// Runs bare-metal servers as Kubernetes objects.
 ///
@@ -24,6 +24,8 @@ pub struct Cli {
 /// One variant for each subcommand.
 #[derive(Debug, clap::Subcommand)]
 pub enum Subcommand {
+    Serve(Box<serve::Args>),
+    Sim(Box<corten_sim::Args>),
     Crds(crds::Args),
     Inspect(inspect::Args),
     Version(version::Args),

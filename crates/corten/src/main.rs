@@ -3,9 +3,12 @@
 mod admin;
 mod cli;
 mod crds;
+mod duration;
 mod inspect;
 mod logs;
+mod serve;
 mod shutdown;
+mod sim;
 mod version;
 
 use std::io::Write as _;
@@ -36,6 +39,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // One TLS implementation for the whole process; it fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command {
+        Subcommand::Serve(args) => serve::run(*args).await,
+        Subcommand::Sim(args) => sim::run(*args).await,
         Subcommand::Crds(args) => crds::run(&args),
         Subcommand::Inspect(args) => inspect::run(&args).await,
         Subcommand::Version(args) => version::run(&args),

@@ -33,40 +33,45 @@ pub struct Args {
     #[arg(long, env = "CORTEN_SIM_PORT", default_value_t = 8000)]
     pub port: u16,
     /// Port of the machines of one shape (repeatable): dell=8001
-    #[arg(long = "port-of", value_name = "SHAPE=PORT", value_parser = port_of)]
+    #[arg(long = "port-of", env = "CORTEN_SIM_PORT_OF", value_name = "SHAPE=PORT", value_parser = port_of)]
     pub ports: Vec<(Shape, u16)>,
     /// HTTPS, each machine with a self-signed certificate of its own
     #[arg(long, env = "CORTEN_SIM_TLS")]
     pub tls: bool,
     /// Lists only a few parts per machine instead of a real machine's number
-    #[arg(long)]
+    #[arg(long, env = "CORTEN_SIM_SMALL")]
     pub small: bool,
     /// Machines start powered on
-    #[arg(long)]
+    #[arg(long, env = "CORTEN_SIM_ON")]
     pub on: bool,
     /// Operating systems ignore a graceful shutdown
-    #[arg(long)]
+    #[arg(long, env = "CORTEN_SIM_IGNORE_SHUTDOWN")]
     pub ignore_shutdown: bool,
     /// User of all machines, in place of the factory's
-    #[arg(long, requires = "password_file")]
+    #[arg(long, env = "CORTEN_SIM_USERNAME", requires = "password_file")]
     pub username: Option<String>,
     /// File with the password that goes with --username
-    #[arg(long, requires = "username", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "CORTEN_SIM_PASSWORD_FILE",
+        requires = "username",
+        value_name = "FILE"
+    )]
     pub password_file: Option<PathBuf>,
     /// Seconds from power on to the boot target
     #[arg(long, env = "CORTEN_SIM_POST_SECONDS", default_value_t = 5.0, value_parser = seconds)]
     pub post_seconds: f64,
     /// Seconds of a graceful shutdown
-    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    #[arg(long, env = "CORTEN_SIM_SHUTDOWN_SECONDS", default_value_t = 3.0, value_parser = seconds)]
     pub shutdown_seconds: f64,
     /// Seconds of erasing a drive
-    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    #[arg(long, env = "CORTEN_SIM_ERASE_SECONDS", default_value_t = 3.0, value_parser = seconds)]
     pub erase_seconds: f64,
     /// Sessions that a BMC allows at a time
-    #[arg(long)]
+    #[arg(long, env = "CORTEN_SIM_SESSION_LIMIT")]
     pub session_limit: Option<usize>,
     /// Failed logins until an account is locked for a minute
-    #[arg(long)]
+    #[arg(long, env = "CORTEN_SIM_LOCKOUT_AFTER")]
     pub lockout_after: Option<u32>,
     /// YAML file with a list of fault rules for all machines
     #[arg(long, env = "CORTEN_SIM_FAULTS", value_name = "FILE")]
@@ -75,10 +80,10 @@ pub struct Args {
     #[arg(long, env = "CORTEN_SIM_ADMIN", value_name = "IP:PORT")]
     pub admin: Option<SocketAddr>,
     /// Writes a MAC prefix database for the fleet there
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "CORTEN_SIM_MAC_DATABASE", value_name = "FILE")]
     pub mac_database: Option<PathBuf>,
     /// Writes Endpoint manifests for the fleet there
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "CORTEN_SIM_ENDPOINTS", value_name = "FILE")]
     pub endpoints: Option<PathBuf>,
 }
 

@@ -1,0 +1,33 @@
+# The two commands that a newcomer types are `make demo` and `make test`; `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+
+.PHONY: help demo test test-full bench lint build controlplane clean-demo
+
+help: ## List what can be made
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## A control plane, 12 simulated machines, three claims, until Ctrl-C (ONCE=1: the whole life, then a table; CLUSTER_KUBECONFIG=file: on that cluster)
+	@scripts/demo
+
+test: ## Formatting, lints, every test, the API-server tests included
+	@scripts/test
+
+test-full: ## The same, and what takes long: killed processes, big fleets, foreign clients
+	@CORTEN_TEST_FULL=1 scripts/test
+
+bench: ## Measure onboarding and the fleet at rest, as a table
+	@$(CARGO) run --profile demo -p corten-benches
+
+lint: ## Formatting and lints alone
+	@scripts/test lint
+
+build: ## The release binary
+	@$(CARGO) build --release -p corten
+
+controlplane: ## Build the control plane's programs, if they are not there yet
+	@$(CARGO) run -q --profile demo -p corten -- demo --prepare-only
+
+clean-demo: ## Remove the demo's folder with its logs
+	@rm -rf .demo

@@ -1,0 +1,163 @@
+//! `corten serve`: checks that it may act, then runs the controllers until it is asked to stop.
+
+mod args;
+mod cluster;
+mod others;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use corten_kit::Lease;
+use corten_kit::lease::LeaseConfig;
+use kube::Client;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use self::args::Args;
+use crate::admin::{self, Readiness};
+use crate::shutdown;
+
+/// Leases of the one active allocator and of the one active engine of a shard.
+const CLAIMS_LEASE: &str = "corten-claims";
+const ENGINE_LEASE: &str = "corten-engine";
+/// How often another operator is looked for while we act.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let shutdown = shutdown::on_signal()?;
+    let readiness = Readiness::new();
+    let admin = admin::serve(args.admin_address, readiness.clone(), shutdown.clone()).await?;
+    tracing::info!(address = %admin, "/healthz, /readyz and /metrics");
+    // Whatever is wrong with a file or a flag is said before anything is sent anywhere.
+    let mut engine = args.engine()?;
+    engine.lease_name = args.engine_lease();
+    let client = args.client().await?;
+    tokio::select! {
+        checked = cluster::prepare(&client, &args, &readiness) => checked?,
+        () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
+    }
+    let ours = others::Ours {
+        namespace: args.namespace.clone(),
+        leases: vec![CLAIMS_LEASE.to_owned(), engine.lease_name.clone()],
+    };
+    if !args.despite_other_operators {
+        refuse_beside_others(&client, &ours).await?;
+    }
+
+    let stop = shutdown.child_token();
+    // The lease outlives the controllers: what they have under way ends first.
+    let release = CancellationToken::new();
+    let (lease, keeper) = Lease::start(
+        client.clone(),
+        LeaseConfig {
+            namespace: args.namespace.clone(),
+            name: CLAIMS_LEASE.to_owned(),
+            holder: args.instance(),
+            duration: args.lease_duration,
+        },
+        release.clone(),
+    );
+    let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let claims = args.claims(lease.clone());
+    tasks.spawn({
+        let (client, stop) = (client.clone(), stop.clone());
+        async move {
+            corten_claims::run(client, claims, stop).await;
+            Ok(())
+        }
+    });
+    tasks.spawn({
+        let (client, stop) = (client.clone(), stop.clone());
+        async move {
+            corten_engine::run(client, engine, stop)
+                .await
+                .context("the engine")
+        }
+    });
+    tasks.spawn(report_role(lease, readiness.clone(), stop.clone()));
+    if !args.despite_other_operators {
+        tasks.spawn(keep_looking(client.clone(), ours, stop.clone()));
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = %args.namespace, selector = %args.label_selector, "corten serves");
+
+    let outcome = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(Ok(())) => Err(anyhow::anyhow!("a controller ended unexpectedly")),
+            Ok(Err(error)) => Err(error),
+            Err(panic) => Err(panic.into()),
+        },
+    };
+    readiness.not_ready("shutting down");
+    stop.cancel();
+    let drained = tokio::time::timeout(args.shutdown_grace, async {
+        while tasks.join_next().await.is_some() {}
+    })
+    .await;
+    release.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(5), keeper).await;
+    if drained.is_err() {
+        bail!(
+            "work was still under way after {} s (--shutdown-grace); it is settled at the next start",
+            args.shutdown_grace.as_secs()
+        );
+    }
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn refuse_beside_others(client: &Client, ours: &others::Ours) -> anyhow::Result<()> {
+    let signs = others::signs(client, ours).await?;
+    if signs.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = signs.iter().map(|sign| format!("\n  - {sign}")).collect();
+    bail!(
+        "another operator of these kinds is active, and two would switch the same machines:{}\nScale it to 0 and start again, \
+         or say --despite-other-operators if you know that it leaves these servers alone",
+        list.concat()
+    );
+}
+
+/// An operator that comes later is seen too; what is under way ends in order.
+async fn keep_looking(
+    client: Client,
+    ours: others::Ours,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        match others::signs(&client, &ours).await {
+            Ok(signs) if signs.is_empty() => {}
+            Ok(_) => return refuse_beside_others(&client, &ours).await,
+            // The API server is away: nobody acts on new orders meanwhile, and the lease decides about us.
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "looking for other operators")
+            }
+        }
+    }
+}
+
+async fn report_role(
+    lease: Lease,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        readiness.ready("standing by");
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = lease.acquired() => {}
+        }
+        tracing::info!(lease = CLAIMS_LEASE, holder = lease.holder(), "lease held");
+        readiness.ready("acting");
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = lease.lost() => {}
+        }
+        tracing::warn!(lease = CLAIMS_LEASE, "lease lost");
+    }
+}

@@ -1,0 +1,356 @@
+//! Is another operator of these kinds at work in the cluster? Two of them would switch the same machines.
+//!
+//! Three signs, each enough: a leader's Lease that is renewed; a Deployment that is to run; a status of a Server or BMC
+//! that somebody else wrote a short while ago, down to the fields that only an operator of these kinds writes (others
+//! add conditions, people edit specs, and both are welcome).
+
+use std::fmt;
+
+use anyhow::Context as _;
+use corten_api::metal::{Bmc, Server};
+use corten_api::names;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt as _};
+
+/// metal-operator's leader election ID (its cmd/main.go).
+const METAL_OPERATOR_LEASE: &str = "f26702e4.ironcore.dev";
+/// Its name as label and, alone or with the suffix of its build, as image.
+const METAL_OPERATOR: &str = "metal-operator";
+const METAL_OPERATOR_IMAGES: [&str; 2] = ["metal-operator", "metal-operator-controller-manager"];
+/// metal-operator writes each server's status at least every two minutes.
+const RECENT: SignedDuration = SignedDuration::from_mins(5);
+/// A sample is enough: an operator writes to all of them.
+const SAMPLE: u32 = 100;
+
+/// One sign of another operator, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sign(String);
+
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Our own Leases, by name; the same name in another namespace is another Corten.
+#[derive(Clone, Debug)]
+pub struct Ours {
+    pub namespace: String,
+    pub leases: Vec<String>,
+}
+
+/// Looks for every sign. What we may not look at is logged and passed over.
+pub async fn signs(client: &Client, ours: &Ours) -> anyhow::Result<Vec<Sign>> {
+    let now = Timestamp::now();
+    let mut signs = Vec::new();
+    let all = ListParams::default();
+    let leases = permitted("leases", Api::<Lease>::all(client.clone()).list(&all).await)?;
+    signs.extend(
+        leases
+            .iter()
+            .filter_map(|lease| lease_sign(lease, ours, now)),
+    );
+    let deployments = permitted(
+        "deployments",
+        Api::<Deployment>::all(client.clone()).list(&all).await,
+    )?;
+    signs.extend(deployments.iter().filter_map(deployment_sign));
+    let sample = ListParams::default().limit(SAMPLE);
+    let servers = permitted(
+        "servers",
+        Api::<Server>::all(client.clone())
+            .list_metadata(&sample)
+            .await,
+    )?;
+    signs.extend(
+        servers
+            .iter()
+            .find_map(|server| writer_sign("Server", &server.metadata, now)),
+    );
+    let bmcs = permitted(
+        "bmcs",
+        Api::<Bmc>::all(client.clone()).list_metadata(&sample).await,
+    )?;
+    signs.extend(
+        bmcs.iter()
+            .find_map(|bmc| writer_sign("BMC", &bmc.metadata, now)),
+    );
+    Ok(signs)
+}
+
+fn permitted<K: Clone>(
+    what: &str,
+    listed: kube::Result<kube::api::ObjectList<K>>,
+) -> anyhow::Result<Vec<K>> {
+    match listed {
+        Ok(list) => Ok(list.items),
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            tracing::warn!(
+                what,
+                "not permitted to list these in all namespaces, so this sign of other operators is not seen"
+            );
+            Ok(Vec::new())
+        }
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot look for other operators: listing {what}"))
+        }
+    }
+}
+
+fn lease_sign(lease: &Lease, ours: &Ours, now: Timestamp) -> Option<Sign> {
+    let (name, namespace) = (lease.name_any(), lease.namespace().unwrap_or_default());
+    let who = if name == METAL_OPERATOR_LEASE {
+        METAL_OPERATOR
+    } else if ours.leases.contains(&name) && namespace != ours.namespace {
+        "another Corten"
+    } else {
+        return None;
+    };
+    let spec = lease.spec.as_ref()?;
+    let holder = spec
+        .holder_identity
+        .as_deref()
+        .filter(|holder| !holder.is_empty())?;
+    let duration = SignedDuration::from_secs(spec.lease_duration_seconds.unwrap_or(15).into());
+    let age = now.duration_since(spec.renew_time.as_ref()?.0);
+    // Twice: clocks differ, and a leader that is late is still a leader.
+    (age < duration * 2).then(|| {
+        Sign(format!(
+            "{who} holds Lease {namespace}/{name} as {holder:?}, renewed {} s ago",
+            age.as_secs().max(0)
+        ))
+    })
+}
+
+fn deployment_sign(deployment: &Deployment) -> Option<Sign> {
+    let spec = deployment.spec.as_ref()?;
+    if spec.replicas == Some(0) {
+        return None;
+    }
+    let labelled = deployment
+        .labels()
+        .get("app.kubernetes.io/name")
+        .is_some_and(|name| name == METAL_OPERATOR)
+        && deployment
+            .labels()
+            .get("control-plane")
+            .is_none_or(|plane| plane == "controller-manager");
+    let containers = spec.template.spec.iter().flat_map(|pod| &pod.containers);
+    let image = containers
+        .filter_map(|container| container.image.as_deref())
+        .find(|image| METAL_OPERATOR_IMAGES.contains(&image_name(image)));
+    let (name, namespace) = (
+        deployment.name_any(),
+        deployment.namespace().unwrap_or_default(),
+    );
+    match image {
+        Some(image) => Some(Sign(format!(
+            "Deployment {namespace}/{name} runs {image} and is not scaled to 0"
+        ))),
+        None if labelled => Some(Sign(format!(
+            "Deployment {namespace}/{name} is labelled app.kubernetes.io/name={METAL_OPERATOR} and is not scaled to 0"
+        ))),
+        None => None,
+    }
+}
+
+/// The last part of an image's path, without tag and digest.
+fn image_name(image: &str) -> &str {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    last.split(['@', ':']).next().unwrap_or(last)
+}
+
+fn writer_sign(kind: &str, metadata: &ObjectMeta, now: Timestamp) -> Option<Sign> {
+    metadata.managed_fields.iter().flatten().find_map(|entry| {
+        let manager = entry.manager.as_deref()?;
+        let age = now.duration_since(entry.time.as_ref()?.0);
+        let foreign = ![names::MANAGER_ENGINE, names::MANAGER_CLAIMS].contains(&manager)
+            && !manager.starts_with("kubectl")
+            && age < RECENT
+            && drives(entry);
+        foreign.then(|| {
+            let name = metadata.name.as_deref().unwrap_or_default();
+            Sign(format!(
+                "{manager:?} wrote the status of {kind} {name} {} s ago",
+                age.as_secs().max(0)
+            ))
+        })
+    })
+}
+
+/// Whether the entry owns a status field that says what the machine does.
+fn drives(entry: &ManagedFieldsEntry) -> bool {
+    let Some(fields) = entry.fields_v1.as_ref() else {
+        return false;
+    };
+    ["f:state", "f:powerState", "f:firmwareVersion"]
+        .iter()
+        .any(|field| fields.0.pointer(&format!("/f:status/{field}")).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn ours() -> Ours {
+        Ours {
+            namespace: "corten-system".into(),
+            leases: vec!["corten-engine".into()],
+        }
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-21T12:00:00Z".parse().unwrap()
+    }
+
+    fn lease(namespace: &str, name: &str, holder: &str, renewed: &str) -> Lease {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": namespace, "name": name},
+            "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed},
+        }))
+        .unwrap()
+    }
+
+    fn deployment(labels: serde_json::Value, image: &str, replicas: i32) -> Deployment {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": "metal", "name": "manager", "labels": labels},
+            "spec": {"replicas": replicas, "selector": {}, "template": {"spec": {"containers": [{"name": "m", "image": image}]}}},
+        }))
+        .unwrap()
+    }
+
+    fn written(manager: &str, time: &str, fields: serde_json::Value) -> ObjectMeta {
+        serde_json::from_value(json!({"name": "s1", "managedFields": [
+            {"manager": manager, "operation": "Update", "subresource": "status", "time": time, "fieldsType": "FieldsV1", "fieldsV1": fields},
+        ]}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_leader_that_renews_is_a_sign_and_one_that_stopped_is_none() {
+        let fresh = lease(
+            "metal",
+            METAL_OPERATOR_LEASE,
+            "manager-0",
+            "2026-11-21T11:59:50.000000Z",
+        );
+        assert!(
+            lease_sign(&fresh, &ours(), now())
+                .unwrap()
+                .to_string()
+                .contains("metal/f26702e4.ironcore.dev")
+        );
+        let stale = lease(
+            "metal",
+            METAL_OPERATOR_LEASE,
+            "manager-0",
+            "2026-11-21T11:59:00.000000Z",
+        );
+        assert_eq!(lease_sign(&stale, &ours(), now()), None);
+        let released = lease(
+            "metal",
+            METAL_OPERATOR_LEASE,
+            "",
+            "2026-11-21T11:59:59.000000Z",
+        );
+        assert_eq!(lease_sign(&released, &ours(), now()), None);
+    }
+
+    #[test]
+    fn our_own_lease_is_no_sign_and_its_twin_in_another_namespace_is() {
+        let time = "2026-11-21T11:59:59.000000Z";
+        assert_eq!(
+            lease_sign(
+                &lease("corten-system", "corten-engine", "a", time),
+                &ours(),
+                now()
+            ),
+            None
+        );
+        assert!(
+            lease_sign(
+                &lease("elsewhere", "corten-engine", "a", time),
+                &ours(),
+                now()
+            )
+            .is_some()
+        );
+    }
+
+    #[test]
+    fn a_deployment_is_known_by_image_or_label_unless_it_is_scaled_to_0() {
+        let image = "ghcr.io/ironcore-dev/metal-operator-controller-manager:v0.7.0@sha256:00";
+        assert!(deployment_sign(&deployment(json!({}), image, 1)).is_some());
+        assert!(
+            deployment_sign(&deployment(
+                json!({"app.kubernetes.io/name": "metal-operator"}),
+                "own/build:1",
+                1
+            ))
+            .is_some()
+        );
+        assert_eq!(deployment_sign(&deployment(json!({}), image, 0)), None);
+        let companion = "ghcr.io/ironcore-dev/metal-maintenance-operator:v1";
+        assert_eq!(
+            deployment_sign(&deployment(
+                json!({"app.kubernetes.io/name": "mmo"}),
+                companion,
+                1
+            )),
+            None
+        );
+    }
+
+    #[test]
+    fn who_wrote_the_state_of_a_server_lately_is_a_sign_and_who_adds_conditions_is_not() {
+        let state = json!({"f:status": {"f:state": {}}});
+        assert!(
+            writer_sign(
+                "Server",
+                &written("manager", "2026-11-21T11:58:00Z", state.clone()),
+                now()
+            )
+            .is_some()
+        );
+        assert_eq!(
+            writer_sign(
+                "Server",
+                &written("manager", "2026-11-21T11:00:00Z", state.clone()),
+                now()
+            ),
+            None
+        );
+        assert_eq!(
+            writer_sign(
+                "Server",
+                &written("corten-engine", "2026-11-21T11:59:59Z", state.clone()),
+                now()
+            ),
+            None
+        );
+        assert_eq!(
+            writer_sign(
+                "Server",
+                &written("kubectl-edit", "2026-11-21T11:59:59Z", state),
+                now()
+            ),
+            None
+        );
+        let condition =
+            json!({"f:status": {"f:conditions": {"k:{\"type\":\"NetworkReady\"}": {}}}});
+        assert_eq!(
+            writer_sign(
+                "Server",
+                &written("readiness", "2026-11-21T11:59:59Z", condition),
+                now()
+            ),
+            None
+        );
+    }
+}
