@@ -73,6 +73,8 @@ fn drop_nullable(schema: &mut JSONSchemaProps) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::crds;
 
     #[test]
@@ -91,6 +93,28 @@ mod tests {
                 "{:?}",
                 crd.metadata.name
             );
+        }
+    }
+
+    /// Each rule stands once at its place: they are a list-map by rule, and server-side apply refuses the definition otherwise.
+    #[test]
+    fn no_rule_stands_twice_in_one_place() {
+        fn walk(path: &str, schema: &Value) {
+            if let Some(rules) = schema["x-kubernetes-validations"].as_array() {
+                let texts: std::collections::BTreeSet<_> =
+                    rules.iter().map(|rule| rule["rule"].as_str()).collect();
+                assert_eq!(texts.len(), rules.len(), "{path}");
+            }
+            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                walk(&format!("{path}.{name}"), property);
+            }
+            if schema["items"].is_object() {
+                walk(&format!("{path}[]"), &schema["items"]);
+            }
+        }
+        for crd in crds() {
+            let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+            walk(&crd.spec.names.kind, &schema["openAPIV3Schema"]);
         }
     }
 }

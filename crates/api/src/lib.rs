@@ -16,6 +16,8 @@ mod schema;
 pub mod corten;
 pub mod metal;
 pub mod names;
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;
 
 pub use self::{
     definitions::crds,

@@ -36,9 +36,8 @@ use crate::{
     printcolumn(name = "BMCRef", type_ = "string", json_path = ".spec.BMCRef.name")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.variables) || self.variables.all(v, self.variables.filter(w, w.key == v.key).size() == 1)").message("variable keys must be unique"))]
 pub struct BmcSettingsSpec {
-    /// The settings.
+    /// The settings, and the rule on their variables.
     #[serde(flatten)]
     pub template: BmcSettingsTemplate,
     /// The ServerMaintenances that were asked for, one a server.
