@@ -21,7 +21,10 @@ impl Writes {
 
     fn parse(text: &str) -> Self {
         let mut by_resource: BTreeMap<String, u64> = BTreeMap::new();
-        for line in text.lines().filter(|line| line.starts_with("apiserver_request_total{")) {
+        for line in text
+            .lines()
+            .filter(|line| line.starts_with("apiserver_request_total{"))
+        {
             let verb = label(line, "verb");
             if !["POST", "PUT", "PATCH", "APPLY", "DELETE"].contains(&verb) {
                 continue;
@@ -30,8 +33,16 @@ impl Writes {
             if resource == "leases" || resource.is_empty() || resource.ends_with("reviews") {
                 continue;
             }
-            let name = if sub.is_empty() { resource.to_owned() } else { format!("{resource}/{sub}") };
-            let count = line.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
+            let name = if sub.is_empty() {
+                resource.to_owned()
+            } else {
+                format!("{resource}/{sub}")
+            };
+            let count = line
+                .rsplit(' ')
+                .next()
+                .and_then(|v| v.parse::<f64>().ok())
+                .unwrap_or(0.0);
             *by_resource.entry(name).or_default() += count as u64;
         }
         Self { by_resource }
@@ -42,7 +53,12 @@ impl Writes {
         let by_resource = self
             .by_resource
             .iter()
-            .map(|(k, v)| (k.clone(), v - before.by_resource.get(k).copied().unwrap_or(0)))
+            .map(|(k, v)| {
+                (
+                    k.clone(),
+                    v - before.by_resource.get(k).copied().unwrap_or(0),
+                )
+            })
             .filter(|(_, v)| *v > 0)
             .collect();
         Self { by_resource }
@@ -52,15 +68,12 @@ impl Writes {
     pub fn total(&self) -> u64 {
         self.by_resource.values().sum()
     }
-
-    /// Those of one resource, its status left out.
-    pub fn of(&self, resource: &str) -> u64 {
-        self.by_resource.get(resource).copied().unwrap_or(0)
-    }
 }
 
 fn label<'a>(line: &'a str, name: &str) -> &'a str {
-    line.split_once(&format!("{name}=\"")).and_then(|(_, rest)| rest.split('"').next()).unwrap_or("")
+    line.split_once(&format!("{name}=\""))
+        .and_then(|(_, rest)| rest.split('"').next())
+        .unwrap_or("")
 }
 
 #[cfg(test)]
@@ -77,7 +90,7 @@ apiserver_request_total{code="200",component="apiserver",dry_run="",group="",res
 "#;
         let writes = Writes::parse(text);
         assert_eq!(writes.total(), 7);
-        assert_eq!(writes.of("servers"), 3);
-        assert_eq!(writes.of("servers/status"), 4);
+        assert_eq!(writes.by_resource["servers"], 3);
+        assert_eq!(writes.by_resource["servers/status"], 4);
     }
 }

@@ -1,3 +1,73 @@
-//! `make bench`: what Corten costs, measured.
+//! `make bench`: what Corten costs, measured from outside.
+//!
+//! A real control plane, a simulated fleet in this process, and `corten serve` as a process of its own, so that the operating system
+//! tells what it alone used. API writes are what the API server counted, Redfish requests what the machines counted.
 
-fn main() {}
+mod apiserver;
+mod floor;
+mod onboard;
+mod process;
+mod report;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+/// Measures onboarding and rest at several sizes and writes the tables.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The `corten` to measure: a release build.
+    #[arg(long, default_value = "target/release/corten")]
+    corten: PathBuf,
+    /// How many BMCs; one run each.
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,5000")]
+    sizes: Vec<usize>,
+    /// How long to watch at rest after each onboarding.
+    #[arg(long, default_value_t = 300)]
+    rest_seconds: u64,
+    /// Give up on an onboarding after this long.
+    #[arg(long, default_value_t = 900)]
+    limit_seconds: u64,
+    /// Machines with inventories as large as an R750's and a DGX's instead of small ones.
+    #[arg(long)]
+    large: bool,
+    /// HTTPS with a certificate for each machine.
+    #[arg(long)]
+    tls: bool,
+    /// Where the tables go; standard output without it.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    anyhow::ensure!(
+        args.corten.is_file(),
+        "{} is missing: build it first (make bench does)",
+        args.corten.display()
+    );
+    let mut runs = Vec::new();
+    for size in &args.sizes {
+        eprintln!("-- {size} BMCs");
+        let run = onboard::run(&onboard::Setup {
+            corten: args.corten.clone(),
+            machines: *size,
+            large: args.large,
+            tls: args.tls,
+            rest: Duration::from_secs(args.rest_seconds),
+            limit: Duration::from_secs(args.limit_seconds),
+        })
+        .await
+        .with_context(|| format!("with {size} BMCs"))?;
+        eprintln!("{}", report::row(&run));
+        runs.push(run);
+    }
+    let text = report::tables(&runs, args.large, args.tls);
+    match &args.out {
+        Some(path) => report::replace_section(path, &text)?,
+        None => print!("{text}"),
+    }
+    Ok(())
+}

@@ -24,8 +24,17 @@ impl Usage {
         let folder = PathBuf::from(format!("/proc/{pid}"));
         let stat = std::fs::read_to_string(folder.join("stat")).context("the process is gone")?;
         // The name is in parentheses and may hold spaces: fields count from behind it.
-        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .map_or("", |(_, rest)| rest)
+            .split_whitespace()
+            .collect();
+        let ticks = |at: usize| {
+            fields
+                .get(at)
+                .and_then(|v| v.parse::<f64>().ok())
+                .unwrap_or(0.0)
+        };
         let status = std::fs::read_to_string(folder.join("status"))?;
         let kib = |name: &str| {
             status
@@ -54,7 +63,10 @@ mod tests {
             sum = sum.wrapping_mul(31).wrapping_add(i);
         }
         let usage = Usage::of(std::process::id()).unwrap();
-        assert!(usage.rss_mib > 1.0 && usage.peak_mib >= usage.rss_mib, "{usage:?} {sum}");
+        assert!(
+            usage.rss_mib > 1.0 && usage.peak_mib >= usage.rss_mib,
+            "{usage:?} {sum}"
+        );
         assert!(usage.cpu_seconds > 0.0);
     }
 }

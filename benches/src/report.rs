@@ -1,0 +1,165 @@
+//! The tables: figures per server, and ratios to the floor of the same run.
+
+use std::{fmt::Write, path::Path};
+
+use anyhow::{Context, Result};
+
+use crate::onboard::Run;
+
+/// One run in a line, for people who wait.
+pub fn row(run: &Run) -> String {
+    let n = run.machines as f64;
+    let mut line = format!(
+        "{} BMCs: {:.1} s, {:.0} servers/s, {:.4} CPU-s, {:.1} writes, {:.1} requests, {:.2} connections per server, peak {:.0} MiB",
+        run.machines,
+        run.seconds,
+        n / run.seconds,
+        run.cpu_seconds / n,
+        run.writes.total() as f64 / n,
+        run.requests as f64 / n,
+        run.connections as f64 / n,
+        run.peak_mib,
+    );
+    if let Some(rest) = &run.rest {
+        let _ = write!(
+            line,
+            "; at rest {:.0} s: {} writes {:?}, {:.1} requests/min and server, {:.4} CPU-s/s, {:.0} MiB",
+            rest.seconds,
+            rest.writes.total(),
+            rest.writes.by_resource,
+            rest.requests as f64 / n / rest.seconds * 60.0,
+            rest.cpu_seconds / rest.seconds,
+            rest.rss_mib,
+        );
+    }
+    let _ = write!(line, "\n   writes: {:?}", run.writes.by_resource);
+    line
+}
+
+/// The section for the document.
+pub fn tables(runs: &[Run], large: bool, tls: bool) -> String {
+    let mut text = String::new();
+    let inventory = if large {
+        "inventories as large as an R750's and a DGX's"
+    } else {
+        "four vendors' shapes, small inventories"
+    };
+    let transport = if tls { "HTTPS" } else { "HTTP" };
+    let _ = writeln!(
+        text,
+        "### {inventory}, {transport}\n\nMeasured {} on {}.\n",
+        jiff::Zoned::now().date(),
+        machine()
+    );
+    text.push_str("| BMCs | s | servers/s | CPU-s/server | API writes/server | Redfish requests/server | connections/server | logins/server | peak RSS MiB | API floor writes/s | writes/s ÷ floor |\n");
+    text.push_str("|---|---|---|---|---|---|---|---|---|---|---|\n");
+    for run in runs {
+        let n = run.machines as f64;
+        let rate = run.writes.total() as f64 / run.seconds;
+        let _ = writeln!(
+            text,
+            "| {} | {:.1} | {:.0} | {:.4} | {:.2} | {:.1} | {:.2} | {:.2} | {:.0} | {:.0} | {:.2} |",
+            run.machines,
+            run.seconds,
+            n / run.seconds,
+            run.cpu_seconds / n,
+            run.writes.total() as f64 / n,
+            run.requests as f64 / n,
+            run.connections as f64 / n,
+            run.logins as f64 / n,
+            run.peak_mib,
+            run.floor,
+            rate / run.floor,
+        );
+    }
+    if runs.iter().any(|run| run.rest.is_some()) {
+        text.push_str("\nAt rest, Lease renewals left out:\n\n| BMCs | watched s | API writes | Redfish requests/min and server | CPU-s a second | RSS MiB |\n|---|---|---|---|---|---|\n");
+    }
+    for (run, rest) in runs
+        .iter()
+        .filter_map(|run| Some((run, run.rest.as_ref()?)))
+    {
+        let _ = writeln!(
+            text,
+            "| {} | {:.0} | {} | {:.2} | {:.4} | {:.0} |",
+            run.machines,
+            rest.seconds,
+            rest.writes.total(),
+            rest.requests as f64 / run.machines as f64 / rest.seconds * 60.0,
+            rest.cpu_seconds / rest.seconds,
+            rest.rss_mib,
+        );
+    }
+    if let Some(last) = runs.last() {
+        text.push_str("\nWrites per server by resource, in the largest run:\n\n| resource | writes/server |\n|---|---|\n");
+        for (resource, count) in &last.writes.by_resource {
+            let _ = writeln!(
+                text,
+                "| {resource} | {:.2} |",
+                *count as f64 / last.machines as f64
+            );
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("an unnamed processor", |rest| {
+            rest.trim_start_matches([' ', '\t', ':'])
+        });
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{cores} cores of {model}, shared by etcd, the API server, the fleet and Corten")
+}
+
+/// Puts `text` in the place of the section with the same heading, or at the end.
+pub fn replace_section(path: &Path, text: &str) -> Result<()> {
+    let old =
+        std::fs::read_to_string(path).with_context(|| format!("{} is missing", path.display()))?;
+    let heading = text.lines().next().unwrap_or_default();
+    let new = match old.find(&format!("{heading}\n")) {
+        Some(start) => {
+            let body = start + heading.len();
+            let end = old
+                .get(body..)
+                .and_then(|rest| rest.find("\n##").map(|at| body + at + 1))
+                .unwrap_or(old.len());
+            format!(
+                "{}{}{}",
+                old.get(..start).unwrap_or_default(),
+                text,
+                old.get(end..).unwrap_or_default()
+            )
+        }
+        None => format!("{}\n\n{text}", old.trim_end()),
+    };
+    std::fs::write(path, new)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_takes_the_place_of_its_former_self() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b.md");
+        std::fs::write(&path, "# B\n\n### a\nold\n\n## c\nkept\n").unwrap();
+        replace_section(&path, "### a\nnew\n\n").unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "# B\n\n### a\nnew\n\n## c\nkept\n"
+        );
+        replace_section(&path, "### d\nmore\n").unwrap();
+        assert!(
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .ends_with("### d\nmore\n")
+        );
+    }
+}
