@@ -35,10 +35,12 @@ async fn a_bmc_that_accepts_and_never_answers_costs_nobody_else_anything() {
     assert_eq!(good.counters().silences, 0);
 }
 
+type Expected = fn(&GatewayError) -> bool;
+
 #[tokio::test]
 async fn each_silence_says_what_was_waited_for() {
     let partial = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"a\":".to_vec();
-    let cases: Vec<(Answer, fn(&GatewayError) -> bool)> = vec![
+    let cases: Vec<(Answer, Expected)> = vec![
         (Answer::Hang, |e| {
             e.to_string().contains("while it had the request")
         }),
@@ -151,7 +153,8 @@ async fn a_body_beyond_the_limit_is_not_read() {
 async fn a_get_on_a_connection_that_the_bmc_just_closed_is_asked_again_but_a_post_is_not() {
     let cuts = AtomicUsize::new(0);
     let server = mostly_conforming(move |request| {
-        (request.path == SYSTEM && cuts.fetch_add(1, SeqCst) % 2 == 0).then_some(Answer::Cut)
+        (request.path == SYSTEM && cuts.fetch_add(1, SeqCst).is_multiple_of(2))
+            .then_some(Answer::Cut)
     })
     .await;
     let bmc = gateway().bmc(target(&server));

@@ -24,8 +24,6 @@ pub(crate) struct Received {
     pub(crate) path: String,
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: String,
-    /// Which connection, from 0.
-    pub(crate) connection: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -161,14 +159,14 @@ impl Server {
             while let Ok((stream, _)) = listener.accept().await {
                 let (record, script, tls) = (shared.clone(), script.clone(), tls.clone());
                 open.spawn(async move {
-                    let number = record.connections.fetch_add(1, SeqCst);
+                    record.connections.fetch_add(1, SeqCst);
                     match tls {
-                        None => record.speak(stream, number, &*script).await,
+                        None => record.speak(stream, &*script).await,
                         Some(tls) => {
                             if let Ok(stream) =
                                 tokio_rustls::TlsAcceptor::from(tls).accept(stream).await
                             {
-                                record.speak(stream, number, &*script).await;
+                                record.speak(stream, &*script).await;
                             }
                         }
                     }
@@ -228,13 +226,8 @@ impl Drop for Server {
 // === impl Record ===
 
 impl Record {
-    async fn speak(
-        &self,
-        mut stream: impl AsyncRead + AsyncWrite + Unpin,
-        number: usize,
-        script: &Script,
-    ) {
-        while let Some(request) = receive(&mut stream, number).await {
+    async fn speak(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin, script: &Script) {
+        while let Some(request) = receive(&mut stream).await {
             self.log.lock().push(request.clone());
             self.most
                 .fetch_max(self.in_flight.fetch_add(1, SeqCst) + 1, SeqCst);
@@ -298,7 +291,7 @@ impl Drop for Flying<'_> {
     }
 }
 
-async fn receive(stream: &mut (impl AsyncRead + Unpin), connection: usize) -> Option<Received> {
+async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Option<Received> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
@@ -323,6 +316,5 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin), connection: usize) -> Op
         path,
         headers,
         body,
-        connection,
     })
 }

@@ -23,6 +23,9 @@ impl Authority {
     }
 }
 
+type Shown = (Arc<rustls::ServerConfig>, Fingerprint);
+type Expected = fn(&TlsFailure) -> bool;
+
 fn named(names: &[&str]) -> CertificateParams {
     CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
 }
@@ -132,11 +135,7 @@ async fn what_is_wrong_with_a_certificate_is_told_apart() {
     let mut expired = named(&["127.0.0.1"]);
     expired.not_before = rcgen::date_time_ymd(2001, 1, 1);
     expired.not_after = rcgen::date_time_ymd(2002, 1, 1);
-    let cases: Vec<(
-        (Arc<rustls::ServerConfig>, Fingerprint),
-        fn(&TlsFailure) -> bool,
-        &str,
-    )> = vec![
+    let cases: Vec<(Shown, Expected, &str)> = vec![
         (
             authority.issue(named(&["bmc-7.example"])),
             |f| matches!(f, TlsFailure::NameMismatch { .. }),
