@@ -339,3 +339,6 @@ impl std::fmt::Debug for Service {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,6 +207,21 @@ impl Query {
 // === impl Reply ===
 
 impl Reply {
+    /// An answer without a body, for tests that stand in for a BMC.
+    #[must_use]
+    pub fn empty(status: u16, path: &str) -> Self {
+        Self {
+            status,
+            location: None,
+            etag: None,
+            retry_after: None,
+            path: Arc::from(path),
+            body: None,
+            token: None,
+            digest: 0,
+        }
+    }
+
     /// The answer as a document. An answer without a JSON body becomes one without properties.
     #[must_use]
     pub fn into_document(self) -> Document {

@@ -88,6 +88,8 @@ impl<'s> Reader<'s> {
                     return Err(error);
                 }
                 Err(error) => {
+                    // Both requests are for one resource: if neither is answered, that is one silence.
+                    self.silences = 0;
                     let document = self.ask(link.path()).await?;
                     tracing::debug!(path = link.path(), error = %error, "the plain document can be read, the expanded one cannot");
                     self.service.expand().failed();

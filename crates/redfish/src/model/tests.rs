@@ -1,0 +1,325 @@
+//! Reading a service, and what becomes of the reading when the service misbehaves.
+
+mod mutation;
+mod tree;
+
+use super::*;
+use crate::inventory::SectionState;
+use crate::operations::media;
+use serde_json::{Value, json};
+use tree::{Tree, machine};
+
+async fn open(tree: &Arc<Tree>) -> Service {
+    let access: Arc<dyn Access> = Arc::clone(tree) as Arc<dyn Access>;
+    Service::over(access).await.unwrap()
+}
+
+async fn only_system(service: &Service) -> System {
+    service.systems().await.unwrap().remove(0)
+}
+
+#[tokio::test]
+async fn a_machine_is_read_whole_with_and_without_expand() {
+    let mut seen = Vec::new();
+    for expand in [true, false] {
+        let tree = Tree::new(machine(), expand);
+        let service = open(&tree).await;
+        let mut inventory = service
+            .inventory(&only_system(&service).await)
+            .await
+            .unwrap();
+        assert_eq!(
+            (
+                inventory.cpus().count(),
+                inventory.gpus().count(),
+                inventory.memory_mib()
+            ),
+            (2, 1, Some(65_536))
+        );
+        assert_eq!(
+            (
+                inventory.drives.len(),
+                inventory.volumes.len(),
+                inventory.controllers.len()
+            ),
+            (3, 1, 1)
+        );
+        assert_eq!(
+            inventory
+                .macs()
+                .map(|mac| mac.to_string())
+                .collect::<Vec<_>>(),
+            [
+                "02:00:00:00:00:01",
+                "02:00:00:00:00:02",
+                "02:00:00:00:00:03"
+            ]
+        );
+        assert_eq!(
+            (
+                inventory.firmware.len(),
+                inventory.pcie_devices.len(),
+                inventory.managers.len()
+            ),
+            (2, 1, 1)
+        );
+        assert!(
+            inventory
+                .sections
+                .named()
+                .iter()
+                .all(|(_, section)| section.is_settled()),
+            "{:?}",
+            inventory.sections
+        );
+        inventory.requests = 0;
+        seen.push((inventory, tree.requests()));
+    }
+    let [(expanded, few), (plain, many)] = <[_; 2]>::try_from(seen).unwrap();
+    assert_eq!(
+        expanded, plain,
+        "expanding changes nothing but the number of requests"
+    );
+    assert!(few < 22 && many > few, "{few} requests against {many}");
+}
+
+#[tokio::test]
+async fn a_section_that_fails_is_named_and_costs_only_itself() {
+    let tree = Tree::new(machine(), true);
+    tree.fail("/redfish/v1/Systems/1/Memory", 500);
+    let service = open(&tree).await;
+    let inventory = service
+        .inventory(&only_system(&service).await)
+        .await
+        .unwrap();
+    assert!(
+        matches!(&inventory.sections.memory.state, SectionState::Failed(why) if why.contains("500"))
+    );
+    assert!(!inventory.sections.memory.is_settled());
+    assert_eq!(
+        inventory.memory_mib(),
+        Some(65_536),
+        "the summary stands in"
+    );
+    assert_eq!(inventory.drives.len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_not_linked_or_not_found_is_unsupported() {
+    let mut documents = machine();
+    documents
+        .get_mut("/redfish/v1/Systems/1")
+        .unwrap()
+        .as_object_mut()
+        .unwrap()
+        .remove("Processors");
+    documents.remove("/redfish/v1/UpdateService");
+    let service = open(&Tree::new(documents, true)).await;
+    let inventory = service
+        .inventory(&only_system(&service).await)
+        .await
+        .unwrap();
+    assert_eq!(
+        inventory.sections.processors.state,
+        SectionState::Unsupported
+    );
+    assert_eq!(inventory.sections.firmware.state, SectionState::Unsupported);
+    assert!(inventory.sections.processors.is_settled());
+}
+
+#[tokio::test]
+async fn a_member_that_cannot_be_read_is_listed_and_the_others_are_read() {
+    let tree = Tree::new(machine(), false);
+    tree.fail("/redfish/v1/Systems/1/Storage/1/Drives/2", 500);
+    let service = open(&tree).await;
+    let inventory = service
+        .inventory(&only_system(&service).await)
+        .await
+        .unwrap();
+    assert_eq!(inventory.drives.len(), 2);
+    assert_eq!(
+        (
+            inventory.sections.storage.unread_count,
+            inventory.sections.storage.is_settled()
+        ),
+        (1, false)
+    );
+}
+
+#[tokio::test]
+async fn a_service_whose_expand_fails_is_read_without() {
+    let tree = Tree::new(machine(), true);
+    tree.fail_expand(501);
+    let service = open(&tree).await;
+    let inventory = service
+        .inventory(&only_system(&service).await)
+        .await
+        .unwrap();
+    assert_eq!((inventory.drives.len(), inventory.cpus().count()), (3, 2));
+    assert_eq!(
+        tree.expanded_requests(),
+        2,
+        "it is tried twice and then left"
+    );
+}
+
+#[tokio::test]
+async fn members_that_did_not_come_expanded_are_read_one_by_one() {
+    let tree = Tree::new(machine(), true);
+    tree.leave_out_of_expand("/redfish/v1/Systems/1/Processors/2");
+    let service = open(&tree).await;
+    assert_eq!(
+        service
+            .inventory(&only_system(&service).await)
+            .await
+            .unwrap()
+            .cpus()
+            .count(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn pages_are_followed_to_their_end_and_loops_are_not() {
+    for next in [
+        "/redfish/v1/Systems/1/Memory?$skip=1",
+        "/redfish/v1/Systems/1/Memory",
+    ] {
+        let mut documents = machine();
+        let memory = documents.get_mut("/redfish/v1/Systems/1/Memory").unwrap();
+        memory["Members"] = json!([{"@odata.id": "/redfish/v1/Systems/1/Memory/1"}]);
+        memory["Members@odata.nextLink"] = json!(next);
+        documents.insert(
+            "/redfish/v1/Systems/1/Memory?$skip=1".into(),
+            json!({"Members": [{"@odata.id": "/redfish/v1/Systems/1/Memory/2"}], "Members@odata.nextLink": "/redfish/v1/Systems/1/Memory?$skip=1"}),
+        );
+        let service = open(&Tree::new(documents, false)).await;
+        let inventory = service
+            .inventory(&only_system(&service).await)
+            .await
+            .unwrap();
+        assert_eq!(
+            inventory.memory.len(),
+            if next.contains("skip") { 2 } else { 1 }
+        );
+    }
+}
+
+#[tokio::test]
+async fn two_answers_in_a_row_that_never_come_end_the_pass() {
+    let tree = Tree::new(machine(), false);
+    let service = open(&tree).await;
+    let system = only_system(&service).await;
+    let before = tree.requests();
+    tree.go_silent();
+    let error = service.inventory(&system).await.unwrap_err();
+    assert!(error.is_silence(), "{error}");
+    assert_eq!(tree.requests() - before, 2);
+}
+
+#[tokio::test]
+async fn one_answer_that_never_comes_fails_its_section_only() {
+    let tree = Tree::new(machine(), false);
+    tree.silence_at("/redfish/v1/Systems/1/Memory");
+    let service = open(&tree).await;
+    let inventory = service
+        .inventory(&only_system(&service).await)
+        .await
+        .unwrap();
+    assert!(matches!(
+        inventory.sections.memory.state,
+        SectionState::Failed(_)
+    ));
+    assert_eq!(inventory.drives.len(), 3);
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_ends_the_pass_at_once() {
+    let tree = Tree::new(machine(), false);
+    let service = open(&tree).await;
+    let system = only_system(&service).await;
+    tree.refuse_login();
+    let before = tree.requests();
+    assert!(matches!(
+        service.inventory(&system).await,
+        Err(GatewayError::AuthFailed { .. })
+    ));
+    assert_eq!(tree.requests() - before, 1);
+}
+
+#[tokio::test]
+async fn a_baseboard_without_reset_is_a_part_and_its_accelerators_are_the_machines() {
+    let mut documents = machine();
+    documents.get_mut("/redfish/v1/Systems").unwrap()["Members"] =
+        json!([{"@odata.id": "/redfish/v1/Systems/HGX"}, {"@odata.id": "/redfish/v1/Systems/1"}]);
+    documents.insert("/redfish/v1/Systems/HGX".into(), json!({"@odata.id": "/redfish/v1/Systems/HGX", "Id": "HGX", "Processors": {"@odata.id": "/redfish/v1/Systems/HGX/Processors"}}));
+    documents.insert(
+        "/redfish/v1/Systems/HGX/Processors".into(),
+        json!({"Members": [{"@odata.id": "/redfish/v1/Systems/HGX/Processors/G1"}]}),
+    );
+    documents.insert(
+        "/redfish/v1/Systems/HGX/Processors/G1".into(),
+        json!({"Id": "G1", "ProcessorType": "GPU", "Model": "H100"}),
+    );
+    let service = open(&Tree::new(documents, false)).await;
+    let systems = service.systems().await.unwrap();
+    assert_eq!(
+        systems
+            .iter()
+            .map(|system| system.facts().id)
+            .collect::<Vec<_>>(),
+        ["1"]
+    );
+    assert_eq!(
+        service.inventory(&systems[0]).await.unwrap().gpus().count(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn several_machines_behind_one_bmc_are_several_systems() {
+    let mut documents = machine();
+    let mut second: Value = documents["/redfish/v1/Systems/1"].clone();
+    second["@odata.id"] = json!("/redfish/v1/Systems/2");
+    second["Id"] = json!("2");
+    documents.insert("/redfish/v1/Systems/2".into(), second);
+    documents.get_mut("/redfish/v1/Systems").unwrap()["Members"] =
+        json!([{"@odata.id": "/redfish/v1/Systems/1"}, {"@odata.id": "/redfish/v1/Systems/2"}]);
+    let service = open(&Tree::new(documents, true)).await;
+    assert_eq!(service.systems().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn virtual_media_are_found_at_the_manager_where_the_system_has_none() {
+    let service = open(&Tree::new(machine(), true)).await;
+    let slots = media::list(&service, &only_system(&service).await)
+        .await
+        .unwrap();
+    assert_eq!(
+        media::choose(&slots, media::MediaKind::Cd).unwrap().path(),
+        "/redfish/v1/Managers/1/VirtualMedia/CD"
+    );
+}
+
+#[tokio::test]
+async fn an_operation_is_one_request() {
+    use crate::operations::power::{self, ResetKind};
+    let tree = Tree::new(machine(), true);
+    let service = open(&tree).await;
+    let system = only_system(&service).await;
+    let call = power::prepare(&service, &system, ResetKind::ForceOff)
+        .await
+        .unwrap();
+    let before = tree.requests();
+    let accepted = call.send(&service).await.unwrap();
+    assert_eq!(tree.requests() - before, 1);
+    assert!(!accepted.under_way);
+    assert_eq!(
+        tree.sent(),
+        [(
+            "POST",
+            "/redfish/v1/Systems/1/Actions/ComputerSystem.Reset".to_owned(),
+            json!({"ResetType": "ForceOff"})
+        )]
+    );
+}
