@@ -214,7 +214,11 @@ async fn two_answers_in_a_row_that_never_come_end_the_pass() {
     tree.go_silent();
     let error = service.inventory(&system).await.unwrap_err();
     assert!(error.is_silence(), "{error}");
-    assert_eq!(tree.requests() - before, 2);
+    assert_eq!(
+        tree.requests() - before,
+        3,
+        "the first resource, expanded and plain, and the second"
+    );
 }
 
 #[tokio::test]
