@@ -17,6 +17,11 @@ mod intake;
 mod observe;
 mod record;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use corten_api::metal::{Server, ServerBootConfiguration, ServerClaim};
