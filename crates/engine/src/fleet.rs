@@ -4,7 +4,10 @@
 //! server controller asks instead of the BMC, and [`Fleet::wakes`] tells it which servers to look at again. Nothing here
 //! is a record: after a restart it is filled by reading the BMCs again.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use corten_api::metal::Server;
 use corten_kit::ObjectKey;
@@ -289,10 +292,11 @@ impl Fleet {
         self.wake(server);
     }
 
-    /// Says which machines a BMC shows, and as which Servers. Returns the other BMCs whose disputes that begins or ends.
+    /// Says which machines a BMC shows, and as which Servers. Returns the other BMCs with which that begins or ends a
+    /// dispute.
     pub fn claim(&self, access: &Access, shown: &[(Identity, Option<Arc<str>>)]) -> Vec<Access> {
         let mut claims = self.inner.claims.lock();
-        let before = claims.touched(access);
+        let before = claims.disputed_with(access);
         claims.forget(access);
         for (identity, server) in shown {
             claims.add(Claim {
@@ -301,31 +305,53 @@ impl Fleet {
                 server: server.clone(),
             });
         }
-        let mut touched = claims.touched(access);
-        touched.extend(before);
-        touched.sort_by(|a, b| a.access.cmp(&b.access));
-        touched.dedup_by(|a, b| a.access == b.access);
+        let after = claims.disputed_with(access);
+        let changed: Vec<Access> = before.symmetric_difference(&after).cloned().collect();
+        let servers: Vec<Arc<str>> = changed
+            .iter()
+            .flat_map(|other| claims.servers_of(other))
+            .collect();
         drop(claims);
-        for server in touched.iter().filter_map(|claim| claim.server.as_deref()) {
-            self.wake(server);
+        if !changed.is_empty() {
+            let own = shown.iter().filter_map(|(_, server)| server.clone());
+            own.chain(servers).for_each(|server| self.wake(&server));
         }
-        touched.into_iter().map(|claim| claim.access).collect()
+        changed
     }
 
-    /// Others that show a machine of this identity, with how they clash.
-    pub fn rivals(&self, access: &Access, identity: &Identity) -> Vec<(Access, Dispute)> {
-        let Some(mark) = mark(identity) else {
-            return Vec::new();
-        };
+    /// The BMC by which surely the same machine has its Server already, or that showed it before this one did.
+    pub fn shown_elsewhere(&self, access: &Access, identity: &Identity) -> Option<Access> {
+        let mark = mark(identity)?;
         let claims = self.inner.claims.lock();
-        let others = claims
-            .by_mark
-            .get(&*mark)
-            .into_iter()
-            .flatten()
-            .filter(|claim| claim.access != *access);
-        others
-            .filter_map(|claim| Some((claim.access.clone(), dispute(&claim.identity, identity)?)))
+        let sides = claims.by_mark.get(&*mark)?;
+        let own = sides
+            .iter()
+            .position(|claim| claim.access == *access)
+            .unwrap_or(sides.len());
+        let is_other = |claim: &Claim| {
+            claim.access != *access
+                && dispute(&claim.identity, identity) == Some(Dispute::SameMachine)
+        };
+        sides
+            .iter()
+            .enumerate()
+            .find(|(at, claim)| is_other(claim) && (*at < own || claim.server.is_some()))
+            .map(|(_, claim)| claim.access.clone())
+    }
+
+    /// What is unclear about the machines of a BMC, for its condition.
+    pub fn disputes(&self, access: &Access) -> Vec<String> {
+        let claims = self.inner.claims.lock();
+        let marks = claims.marks.get(access).into_iter().flatten();
+        marks
+            .filter_map(|mark| {
+                let sides = claims.by_mark.get(mark)?;
+                let own = sides.iter().find(|claim| claim.access == *access)?;
+                let clashes = |claim: &&Claim| {
+                    claim.access != *access && dispute(&claim.identity, &own.identity).is_some()
+                };
+                Some(disputed(mark, own, sides.iter().find(clashes)?))
+            })
             .collect()
     }
 
@@ -410,13 +436,35 @@ impl Claims {
         }
     }
 
-    /// The other sides of this BMC's marks.
-    fn touched(&self, access: &Access) -> Vec<Claim> {
+    /// The BMCs that show a machine of this one's.
+    fn disputed_with(&self, access: &Access) -> BTreeSet<Access> {
+        let marks = self.marks.get(access).into_iter().flatten();
+        let sides = marks.filter_map(|mark| self.by_mark.get(mark));
+        sides
+            .flat_map(|sides| {
+                let own: Vec<&Claim> = sides
+                    .iter()
+                    .filter(|claim| claim.access == *access)
+                    .collect();
+                let clashes = move |other: &&Claim| {
+                    own.iter()
+                        .any(|own| dispute(&own.identity, &other.identity).is_some())
+                };
+                sides
+                    .iter()
+                    .filter(|claim| claim.access != *access)
+                    .filter(clashes)
+                    .map(|claim| claim.access.clone())
+            })
+            .collect()
+    }
+
+    fn servers_of(&self, access: &Access) -> Vec<Arc<str>> {
         let marks = self.marks.get(access).into_iter().flatten();
         let sides = marks.filter_map(|mark| self.by_mark.get(mark)).flatten();
         sides
-            .filter(|claim| claim.access != *access)
-            .cloned()
+            .filter(|claim| claim.access == *access)
+            .filter_map(|claim| claim.server.clone())
             .collect()
     }
 }
@@ -512,9 +560,14 @@ mod tests {
             "{why}"
         );
         assert_eq!(
-            fleet.rivals(&access("b"), &Identity::new(UUID, "1")),
-            [(access("a"), Dispute::SameMachine)]
+            fleet.shown_elsewhere(&access("b"), &Identity::new(UUID, "1")),
+            Some(access("a"))
         );
+        assert_eq!(
+            fleet.shown_elsewhere(&access("a"), &Identity::new(UUID, "1")),
+            None
+        );
+        assert_eq!(fleet.disputes(&access("a")).len(), 1);
     }
 
     #[test]

@@ -3,10 +3,14 @@
 //! [`run`] is the entry point: caches, the shard's Lease, the controllers while it is held, and at the end every
 //! session on a BMC closed. Nothing here assumes to be alone, or to be in the cluster that it serves.
 
+pub mod bmc;
+pub mod boot;
 pub mod config;
 pub mod connect;
 pub mod context;
+pub mod endpoint;
 pub mod executor;
+pub mod failure;
 pub mod fleet;
 pub mod inventory;
 pub mod macdb;
@@ -14,6 +18,8 @@ pub mod retention;
 pub mod run;
 pub mod secret;
 mod server;
+
+use std::sync::Arc;
 
 use corten_kit::{Events, Lease, lease::LeaseConfig};
 use kube::Client;
@@ -62,12 +68,14 @@ pub async fn run(
 /// # Errors
 /// [`EngineError`].
 pub async fn run_with(context: Context, shutdown: CancellationToken) -> Result<(), EngineError> {
+    // Their indices are in place before the first object comes.
+    let controllers = Controllers::new(&context);
     let mut watches = context.watch();
     let outcome = loop {
         tokio::select! {
             () = shutdown.cancelled() => break Ok(()),
             Some(_) = watches.join_next() => break Err(EngineError::Ended("a watch")),
-            () = acted(&context, &shutdown) => {}
+            () = acted(&context, &controllers, &shutdown) => {}
         }
     };
     context.gateway.close().await;
@@ -75,22 +83,44 @@ pub async fn run_with(context: Context, shutdown: CancellationToken) -> Result<(
 }
 
 /// One term of the Lease.
-async fn acted(context: &Context, shutdown: &CancellationToken) {
+async fn acted(context: &Context, controllers: &Controllers, shutdown: &CancellationToken) {
     context.ready().await;
     context.lease.acquired().await;
     let term = shutdown.child_token();
-    let mut controllers = controllers(context, &term);
+    let mut tasks = controllers.start(context, &term);
     tokio::select! {
         () = context.lease.lost() => tracing::warn!("lease lost: controllers stop"),
         () = shutdown.cancelled() => {}
-        Some(_) = controllers.join_next() => {}
+        Some(_) = tasks.join_next() => {}
     }
     term.cancel();
-    while controllers.join_next().await.is_some() {}
+    while tasks.join_next().await.is_some() {}
 }
 
-fn controllers(context: &Context, term: &CancellationToken) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    server::start(context, term, &mut tasks);
-    tasks
+/// The controllers that live as long as the engine; they act only in a term of the Lease.
+struct Controllers {
+    endpoint: Arc<endpoint::EndpointController>,
+    bmc: Arc<bmc::BmcController>,
+    boot: Arc<boot::BootController>,
+}
+
+impl Controllers {
+    fn new(context: &Context) -> Self {
+        Self {
+            endpoint: Arc::new(endpoint::EndpointController::new(context.clone())),
+            bmc: Arc::new(bmc::BmcController::new(context.clone())),
+            boot: Arc::new(boot::BootController::new(context.clone())),
+        }
+    }
+
+    fn start(&self, context: &Context, term: &CancellationToken) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        server::start(context, term, &mut tasks);
+        tasks.spawn(self.endpoint.clone().run(term.clone()));
+        tasks.spawn(self.bmc.clone().run(term.clone()));
+        if context.config.boot == BootProvider::Builtin {
+            tasks.spawn(self.boot.clone().run(term.clone()));
+        }
+        tasks
+    }
 }

@@ -89,6 +89,11 @@ impl Ledger {
         self.memory.entry(target.into()).or_default().paid = true;
     }
 
+    /// Until when refused credentials are not tried again, as far as this process knows.
+    pub fn held_until(&self, target: &str) -> Option<Timestamp> {
+        self.memory.get(target)?.refused_until
+    }
+
     /// Forgets a BMC that is gone.
     pub fn forget(&self, target: &str) {
         self.memory.remove(target);
@@ -195,7 +200,8 @@ impl LoginLedger for Ledger {
             if record.is_known_good(&memory.secret) && memory.refusals == 0 {
                 return Ok(Verdict::Allowed);
             }
-            if memory.paid && record.secret.as_deref() == Some(&*memory.secret) {
+            let still_charged = record.next_attempt.is_some_and(|next| next > attempt.at);
+            if memory.paid && still_charged && record.secret.as_deref() == Some(&*memory.secret) {
                 self.memory.entry(attempt.bmc.clone()).or_default().paid = false;
                 return Ok(Verdict::Allowed);
             }

@@ -1,0 +1,199 @@
+//! Answers [`ServerBootConfiguration`]s where no other provider does (`--boot=builtin`).
+//!
+//! The rules are [`corten_lifecycle::boot`]: image, server and ignition Secret are checked; the server controller sets
+//! the boot target when the machine is switched on. Only the form of a Secret is looked at, and nothing of it is kept.
+
+use std::{sync::Arc, time::Duration};
+
+use corten_api::{
+    metal::{ServerBootConfiguration, ServerBootConfigurationState, ServerBootConfigurationStatus},
+    names,
+};
+use corten_kit::{Driver, Next, ObjectKey, Reconcile, Subject, conditions};
+use corten_lifecycle::boot::{Decision, Ignition, Observed, decide};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Context, failure::Failure};
+
+/// Boot configurations that are looked at, at once.
+const AT_ONCE: usize = 64;
+
+/// What may still come (a Secret, a Server) is looked for after this time.
+const PENDING: Duration = Duration::from_secs(10);
+
+/// A Secret is looked at again after this time while nothing else changes.
+const READY: Duration = Duration::from_secs(600);
+
+/// The controller.
+#[derive(Debug)]
+pub struct BootController {
+    context: Context,
+}
+
+// === impl BootController ===
+
+impl BootController {
+    /// A controller on `context`.
+    pub fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    /// Runs until `shutdown`.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let (sender, changes) = mpsc::unbounded_channel();
+        let mut pumps = JoinSet::new();
+        let mut boots = self.context.boots.store.subscribe();
+        let to = sender.clone();
+        pumps.spawn(async move {
+            while let Some(key) = boots.recv().await {
+                let _ = to.send(key);
+            }
+        });
+        // A Server that appears may be the one that a boot configuration waits for; the server names it.
+        let mut servers = self.context.servers.store.subscribe();
+        let known = self.context.servers.store.clone();
+        pumps.spawn(async move {
+            while let Some(key) = servers.recv().await {
+                let boot = known
+                    .get(&key)
+                    .and_then(|server| server.spec.boot_configuration_ref.clone());
+                if let Some(boot) = boot {
+                    let _ = sender.send(ObjectKey::namespaced(&boot.namespace, &boot.name));
+                }
+            }
+        });
+        Driver::new("boot", AT_ONCE)
+            .run(self, changes, shutdown)
+            .await;
+    }
+
+    async fn ignition(&self, boot: &ServerBootConfiguration) -> Ignition {
+        let Some(name) = ignition_secret(boot) else {
+            return Ignition::NotWanted;
+        };
+        let namespace = boot.namespace().unwrap_or_default();
+        match self
+            .context
+            .connector
+            .secrets
+            .ignition_form(&namespace, name)
+            .await
+        {
+            Ok(form) => Ignition::Present(form),
+            Err(error) if error.is_not_found() => Ignition::Missing,
+            Err(error) => {
+                tracing::debug!(boot = %boot.name_any(), %error, "ignition Secret not read");
+                Ignition::Unknown
+            }
+        }
+    }
+
+    async fn record(
+        &self,
+        boot: &ServerBootConfiguration,
+        decision: &Decision,
+    ) -> Result<(), Failure> {
+        let current = owned(boot);
+        let mut status = current.clone();
+        let kind = names::CONDITION_IMAGE_VALIDATION;
+        let (state, condition) = match decision {
+            Decision::Ready { mode } => (
+                ServerBootConfigurationState::Ready,
+                conditions::yes(
+                    kind,
+                    "Validated",
+                    format!("the image can be booted, {}", mode.as_str()),
+                ),
+            ),
+            Decision::Pending { reason, message } => (
+                ServerBootConfigurationState::Pending,
+                conditions::no(kind, reason, message.clone()),
+            ),
+            Decision::Error { reason, message } => (
+                ServerBootConfigurationState::Error,
+                conditions::no(kind, reason, message.clone()),
+            ),
+        };
+        status.state = Some(state);
+        conditions::set(
+            &mut status.conditions,
+            condition,
+            boot.metadata.generation,
+            Timestamp::now(),
+        );
+        let objects = &self.context.boots.objects;
+        let written = objects
+            .apply_status_if_changed(boot, Some(&current), &status)
+            .await;
+        let written = written.map_err(Failure::at("record"))?;
+        if let (Decision::Error { reason, message }, Some(_)) = (decision, written) {
+            self.context
+                .events
+                .warning(&Subject::of(boot), reason, message.clone());
+        }
+        Ok(())
+    }
+}
+
+impl Reconcile for BootController {
+    type Error = Failure;
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Failure> {
+        let Some(boot) = self.context.boots.store.get(key) else {
+            return Ok(Next::Done);
+        };
+        if boot.metadata.deletion_timestamp.is_some() {
+            return Ok(Next::Done);
+        }
+        let server = &boot.spec.server_ref.name;
+        let server_exists = self
+            .context
+            .servers
+            .store
+            .get(&ObjectKey::cluster(server))
+            .is_some();
+        // A server of another shard is that shard's to answer for.
+        if !server_exists && self.context.config.selector.is_some() {
+            return Ok(Next::After(PENDING));
+        }
+        let ignition = self.ignition(&boot).await;
+        let secret = format!(
+            "{}/{}",
+            boot.namespace().unwrap_or_default(),
+            ignition_secret(&boot).unwrap_or_default()
+        );
+        let decision = decide(&Observed {
+            image: boot.spec.image.as_deref().unwrap_or_default(),
+            mode: boot.annotations().get(names::BOOT_MODE).map(String::as_str),
+            server,
+            server_exists,
+            secret: &secret,
+            ignition,
+        });
+        self.record(&boot, &decision).await?;
+        Ok(match decision {
+            Decision::Ready { .. } if ignition == Ignition::NotWanted => Next::Done,
+            Decision::Ready { .. } => Next::After(READY),
+            Decision::Pending { .. } => Next::After(PENDING),
+            // A Secret can be mended without the boot configuration changing.
+            Decision::Error { .. } if ignition != Ignition::NotWanted => Next::After(PENDING * 3),
+            Decision::Error { .. } => Next::Done,
+        })
+    }
+}
+
+fn ignition_secret(boot: &ServerBootConfiguration) -> Option<&str> {
+    let reference = boot.spec.ignition_secret_ref.as_ref();
+    reference
+        .map(|reference| reference.name.as_str())
+        .filter(|name| !name.is_empty())
+}
+
+fn owned(boot: &ServerBootConfiguration) -> ServerBootConfigurationStatus {
+    let mut status = boot.status.clone().unwrap_or_default();
+    status.conditions = conditions::owned(&status.conditions, &[names::CONDITION_IMAGE_VALIDATION]);
+    status
+}
