@@ -43,7 +43,6 @@ pub struct EndpointController {
 /// A device that may be asked: where it is and what the MAC database says of it.
 struct Device<'a> {
     ip: IpAddr,
-    mac: MacAddress,
     kind: &'a DeviceKind,
     scheme: Scheme,
 }
@@ -140,7 +139,7 @@ impl EndpointController {
     }
 
     fn device<'a>(&'a self, endpoint: &Endpoint) -> Option<Device<'a>> {
-        let mac = endpoint.spec.mac_address.parse().ok()?;
+        let mac: MacAddress = endpoint.spec.mac_address.parse().ok()?;
         let ip: IpAddr = endpoint.spec.ip.parse().ok()?;
         let kind = self.context.connector.macs.find(mac)?;
         let scheme = address::scheme(
@@ -150,7 +149,6 @@ impl EndpointController {
         );
         Some(Device {
             ip,
-            mac,
             kind,
             scheme: scheme.ok()?,
         })

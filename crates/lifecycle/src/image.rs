@@ -209,11 +209,10 @@ fn parse_oci(text: &str) -> Result<OciReference, ImageError> {
     }
     // A colon after the last slash begins the tag; one before it is the registry's port.
     let last = name_and_tag.rfind('/').map_or(0, |slash| slash + 1);
-    let (name, tag) = match name_and_tag.split_at(last) {
-        (head, tail) => match tail.split_once(':') {
-            Some((tail, tag)) => (format!("{head}{tail}"), Some(tag)),
-            None => (name_and_tag.to_owned(), None),
-        },
+    let (head, tail) = name_and_tag.split_at(last);
+    let (name, tag) = match tail.split_once(':') {
+        Some((tail, tag)) => (format!("{head}{tail}"), Some(tag)),
+        None => (name_and_tag.to_owned(), None),
     };
     if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
         return Err(ImageError::Tag(tag.to_owned()));
