@@ -4,6 +4,7 @@
 //! A test that cannot run here says so with [`skip!`], and `make test` counts it.
 
 pub mod control_plane;
+pub mod lab;
 pub mod replay;
 
 /// Ends the test, counted as skipped: `make test` counts the lines that begin with `skipped: `.
@@ -13,4 +14,14 @@ macro_rules! skip {
         println!("skipped: {}: {}", ::std::thread::current().name().unwrap_or("a test"), format_args!($($reason)*));
         return;
     }};
+}
+
+/// Shows the controllers' logs in a failing test's output; `CORTEN_TEST_LOG` says how much (default `warn`).
+pub fn logs() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CORTEN_TEST_LOG")
+        .unwrap_or_else(|_| "warn".into());
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_test_writer()
+        .try_init();
 }

@@ -2,4 +2,5 @@
 
 mod cluster {
     mod definitions;
+    mod lab;
 }
