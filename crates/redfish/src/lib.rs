@@ -13,7 +13,6 @@ mod queue;
 pub mod quirks;
 pub mod sse;
 pub mod target;
-pub mod task;
 pub mod tls;
 
 pub use breaker::BreakerConfig;
@@ -27,5 +26,4 @@ pub use login::{InMemoryLedger, LoginLedger};
 pub use queue::Priority;
 pub use sse::{EventStream, SseEvent};
 pub use target::{Credentials, Target, Trust};
-pub use task::TaskProgress;
 pub use tls::{CaBundle, Fingerprint, TlsFailure};

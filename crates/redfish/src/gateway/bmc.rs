@@ -115,6 +115,16 @@ impl Bmc {
         Ok(Some((reply.into_document(), seen)))
     }
 
+    /// Reads what may have no body and whose status means something: a task's monitor.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn look(&self, path: &str, priority: Priority) -> Result<Reply, GatewayError> {
+        let mut request = Request::new(Method::Get, path, priority);
+        request.body_optional = true;
+        self.send(request).await
+    }
+
     /// Posts to an action or a collection.
     ///
     /// # Errors
@@ -458,7 +468,11 @@ impl Call {
         let body = match answer.json() {
             Ok(body) => Some(body),
             // Only a GET is asked for its body; changes are answered with nothing, or with a page of HTML.
-            Err(_) if request.method != Method::Get || matches!(answer.status, 202 | 204 | 304) => {
+            Err(_)
+                if request.method != Method::Get
+                    || matches!(answer.status, 202 | 204 | 304)
+                    || request.body_optional && answer.body.is_empty() =>
+            {
                 None
             }
             Err(what) => {

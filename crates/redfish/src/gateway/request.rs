@@ -16,6 +16,7 @@ pub struct Request {
     pub(crate) if_match: IfMatch,
     pub(crate) if_none_match: Option<String>,
     pub(crate) anonymous: bool,
+    pub(crate) body_optional: bool,
 }
 
 /// HTTP methods that Redfish uses.
@@ -90,6 +91,7 @@ impl Request {
             if_match: IfMatch::default(),
             if_none_match: None,
             anonymous: false,
+            body_optional: false,
         }
     }
 
@@ -217,6 +219,20 @@ impl Reply {
             retry_after: None,
             path: Arc::from(path),
             body: None,
+            token: None,
+            digest: 0,
+        }
+    }
+
+    /// As if `document` had just been answered.
+    pub(crate) fn of_document(document: &Document) -> Self {
+        Self {
+            status: 200,
+            location: None,
+            etag: document.etag().map(str::to_owned),
+            retry_after: None,
+            path: Arc::from(document.path()),
+            body: Some(document.body().clone()),
             token: None,
             digest: 0,
         }

@@ -14,6 +14,17 @@ pub trait Access: Send + Sync {
         path: &'a str,
         priority: Priority,
     ) -> BoxFuture<'a, Result<Document, GatewayError>>;
+    /// Reads what may have no body and whose status means something: a task's monitor. 200 where only documents are known.
+    fn look<'a>(
+        &'a self,
+        path: &'a str,
+        priority: Priority,
+    ) -> BoxFuture<'a, Result<Reply, GatewayError>> {
+        Box::pin(async move {
+            let document = self.get(path, priority).await?;
+            Ok(Reply::of_document(&document))
+        })
+    }
     /// Calls an action or creates a member.
     fn post<'a>(
         &'a self,
@@ -44,6 +55,14 @@ impl Access for Bmc {
         priority: Priority,
     ) -> BoxFuture<'a, Result<Document, GatewayError>> {
         Box::pin(Bmc::get(self, path, priority))
+    }
+
+    fn look<'a>(
+        &'a self,
+        path: &'a str,
+        priority: Priority,
+    ) -> BoxFuture<'a, Result<Reply, GatewayError>> {
+        Box::pin(Bmc::look(self, path, priority))
     }
 
     fn post<'a>(

@@ -2,7 +2,7 @@
 
 use crate::document::{Document, Link};
 use crate::model::Service;
-use crate::{GatewayError, Priority};
+use crate::{GatewayError, Priority, Reply};
 
 /// Where a piece of work stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +56,9 @@ impl TaskProgress {
             "killed",
             "cancelled",
             "canceled",
-            "interrupted",
             "failed",
             "completedwitherrors",
+            "rebootfailed",
             "invalid",
         ];
         let lower = state.to_ascii_lowercase().replace(' ', "");
@@ -79,6 +79,20 @@ impl TaskProgress {
         Self::Running { percent, state }
     }
 
+    /// What an answer about a task means. A monitor says 202 while the work goes on, often with no body: that is never its end.
+    #[must_use]
+    pub fn of(reply: &Reply) -> Self {
+        let body = reply.body.clone().unwrap_or_default();
+        let progress = Self::read(&Document::new(&*reply.path, None, body));
+        if reply.status == 202 && matches!(progress, Self::Completed { .. }) {
+            return Self::Running {
+                percent: None,
+                state: String::new(),
+            };
+        }
+        progress
+    }
+
     /// Whether nothing more is to come.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -93,11 +107,20 @@ impl TaskProgress {
 pub async fn poll(service: &Service, monitor: &Link) -> Result<TaskProgress, GatewayError> {
     match service
         .access()
-        .get(monitor.path(), Priority::Control)
+        .look(monitor.path(), Priority::Control)
         .await
     {
-        Ok(document) => Ok(TaskProgress::read(&document)),
+        Ok(reply) => Ok(TaskProgress::of(&reply)),
         Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(TaskProgress::Forgotten),
+        // A monitor answers as the operation would have (DSP0266 12.2), its refusal included.
+        Err(GatewayError::Status { code, message, .. })
+            if (400..500).contains(&code) && !matches!(code, 401 | 403 | 405 | 408 | 429) =>
+        {
+            Ok(TaskProgress::Failed {
+                state: code.to_string(),
+                messages: vec![message.to_string()],
+            })
+        }
         Err(error) => Err(error),
     }
 }

@@ -1,45 +1,61 @@
 use super::*;
-use crate::task::TaskProgress;
+use crate::{
+    model::Service,
+    operations::{
+        Accepted,
+        task::{self, TaskProgress},
+    },
+};
 
 #[tokio::test]
 async fn a_task_is_followed_to_its_end_by_whoever_has_its_uri() {
+    const MONITOR: &str = "/redfish/v1/TaskService/TaskMonitors/9";
     let polls = AtomicUsize::new(0);
-    let server = mostly_conforming(move |request| match (request.method.as_str(), request.path.as_str()) {
-        ("POST", "/erase") => Some(Answer::status(202).with("Location", "/redfish/v1/TaskService/TaskMonitors/9")),
-        ("GET", "/redfish/v1/TaskService/TaskMonitors/9") => Some(match polls.fetch_add(1, SeqCst) {
-            0 => Answer::status(202).with("Retry-After", "0"),
-            1 => Answer::json(202, json!({"@odata.type": "#Task.v1_4_3.Task", "TaskState": "Running", "PercentComplete": 50})),
-            2 => Answer::status(204),
-            _ => Answer::status(404),
-        }),
-        ("GET", "/refused") => Some(Answer::json(400, json!({"error": {"message": "the drive is in use"}}))),
-        _ => None,
-    })
-    .await;
+    let server =
+        mostly_conforming(
+            move |request| match (request.method.as_str(), request.path.as_str()) {
+                ("POST", "/erase") => Some(Answer::status(202).with("Location", MONITOR)),
+                ("GET", MONITOR) => Some(match polls.fetch_add(1, SeqCst) {
+                    // Neither an empty 202 nor one with something else in it is the end.
+                    0 => Answer::status(202),
+                    1 => Answer::json(202, json!({"Name": "Erase"})),
+                    2 => Answer::json(202, json!({"TaskState": "Running", "PercentComplete": 50})),
+                    3 => Answer::status(200),
+                    4 => Answer::json(400, json!({"error": {"message": "the drive is in use"}})),
+                    _ => Answer::status(404),
+                }),
+                _ => None,
+            },
+        )
+        .await;
     let gateway = gateway();
     let reply = gateway
         .bmc(target(&server))
         .post("/erase", &json!({}), Priority::Power)
         .await
         .unwrap();
-    let uri = reply.task().unwrap();
+    let monitor = Accepted::of(&reply).monitor.unwrap();
     // Another process, with nothing but the URI.
-    let bmc = Gateway::new(patient()).bmc(target(&server));
-    let interval = Duration::from_millis(1);
-    let end = bmc
-        .follow_task(&uri, interval, Duration::from_secs(60), Priority::Control)
+    let service = Service::open(&Gateway::new(patient()).bmc(target(&server)))
         .await
         .unwrap();
-    assert!(matches!(end, TaskProgress::Succeeded { .. }), "{end:?}");
-    assert_eq!(
-        bmc.poll_task(&uri, Priority::Control).await.unwrap(),
-        TaskProgress::Gone
-    );
-    let end = bmc.poll_task("/refused", Priority::Control).await.unwrap();
-    assert!(
-        matches!(&end, TaskProgress::Failed { message, .. } if message == "the drive is in use"),
-        "{end:?}"
-    );
+    let running = |percent, state: &str| TaskProgress::Running {
+        percent,
+        state: state.to_owned(),
+    };
+    for expected in [
+        running(None, ""),
+        running(None, ""),
+        running(Some(50), "Running"),
+        TaskProgress::Completed { messages: vec![] },
+        TaskProgress::Failed {
+            state: "400".to_owned(),
+            messages: vec!["the drive is in use".to_owned()],
+        },
+        TaskProgress::Forgotten,
+    ] {
+        assert_eq!(task::poll(&service, &monitor).await.unwrap(), expected);
+    }
 }
 
 #[tokio::test]
