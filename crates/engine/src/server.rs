@@ -111,6 +111,10 @@ impl Reconcile for Controller {
                 self.record(&seen, &decision).await?;
                 return Ok(next(&decision));
             }
+            if decision.act == Act::Show {
+                self.record(&seen, &decision).await?;
+                continue;
+            }
             self.record_before(&seen, &decision).await?;
             self.say(&seen.server, &decision);
             tracing::debug!(server = %key, act = ?decision.act, "decided");

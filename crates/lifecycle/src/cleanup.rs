@@ -17,13 +17,15 @@ use crate::{
     policy::Cleaning,
     run::{Kind, Outcome, Phase, Run, Step},
     server::{
-        Act, Amendment, Attachment, Decision, Drive, Handover, Inventory, Observed, Reach, after,
-        condition, leftover, pursuit, send, take_over, unreachable_now,
+        Act, Amendment, Attachment, Decision, Drive, HANDED_OVER, Handover, Inventory, Observed,
+        Reach, after, condition, leftover, pursuit, send, take_over, unreachable_now,
     },
 };
 
 /// The list of drives that a cleaning is planned from, or judged by, is not older than this.
 const LIST: SignedDuration = SignedDuration::from_mins(15);
+/// A list with gaps is read again after this long.
+const UNREAD: SignedDuration = SignedDuration::from_secs(20);
 /// How often a server that cannot be cleaned is looked at again: somebody may have replaced the drive.
 const LOOK: SignedDuration = SignedDuration::from_hours(1);
 /// So often one drive may fail in one run.
@@ -118,50 +120,44 @@ pub(crate) fn decide(o: &Observed) -> Decision {
             run: found.run.clone(),
         });
     }
-    if let Some(finish) = leftover(o, &[(Kind::Cleaning, occasion), (Kind::Power, "handover")]) {
+    if o.record.state != Some(ServerState::Cleanup) {
+        // From now on the status says that it is taken from its claim, so that a later one that says Reserved means what it says.
+        return waiting(base, "CleaningDue", "its disks hold data of a former claim")
+            .with(Act::Show);
+    }
+    let handover = if o.is_off() { "" } else { HANDED_OVER };
+    if let Some(finish) = leftover(o, &[(Kind::Cleaning, occasion), (Kind::Power, handover)]) {
         return finish;
     }
     if let Some(decided) = waived(o, occasion, &base) {
         return decided;
     }
-    let machine = match &o.reach {
-        Reach::Reached(machine) => machine,
-        Reach::Unknown => return base.with(Act::ReadMachine),
-        Reach::Lost { .. } => return unreachable_now(o, base),
-    };
-    let running_task = o.run.as_ref().and_then(unfinished);
-    if let Some(serial) = running_task {
+    if matches!(o.reach, Reach::Lost { .. }) {
+        return unreachable_now(o, base);
+    }
+    if let Some(serial) = o.run.as_ref().and_then(unfinished) {
         return follow(base, serial);
     }
+    let Some(machine) = o.machine() else {
+        return base.with(Act::ReadMachine);
+    };
     if machine.power != PowerState::Off {
         return found_running(o, base);
     }
+    // A list from before the machine came back may lack what its tenant put in.
+    let since = o
+        .closed
+        .first()
+        .map_or(jiff::Timestamp::MIN, |run| run.finished_at);
+    let is_recent = |read: &Inventory| after(read.read_at, LIST) > o.now && read.read_at >= since;
     let listed = match &o.inventory {
-        Some(read) if read.unread.is_empty() && after(read.read_at, LIST) > o.now => read,
-        Some(read)
-            if !read.unread.is_empty()
-                && after(read.read_at, SignedDuration::from_secs(20)) > o.now =>
-        {
-            return waiting(
-                base,
-                "DrivesUnread",
-                &format!(
-                    "these sections could not be read: {}",
-                    read.unread.join(", ")
-                ),
-            )
-            .until(after(read.read_at, SignedDuration::from_secs(20)));
-        }
-        // Erasing has begun: the list is only needed again for the verdict.
-        Some(read)
-            if o.run
-                .as_ref()
-                .is_some_and(|run| run.kind == Kind::Cleaning && !run.is_complete()) =>
-        {
-            read
-        }
-        _ if o.run.is_none() || o.run.as_ref().is_some_and(Run::is_complete) => {
-            return base.with(Act::ReadInventory);
+        Some(read) if read.unread.is_empty() && is_recent(read) => read,
+        Some(read) if !read.unread.is_empty() && after(read.read_at, UNREAD) > o.now => {
+            let message = format!(
+                "these sections could not be read: {}",
+                read.unread.join(", ")
+            );
+            return waiting(base, "DrivesUnread", &message).until(after(read.read_at, UNREAD));
         }
         _ => return base.with(Act::ReadInventory),
     };

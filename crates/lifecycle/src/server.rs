@@ -21,12 +21,15 @@ mod release;
 mod reserved;
 mod settings;
 
+#[cfg(test)]
+mod tests;
+
 use jiff::{SignedDuration, Timestamp};
 
 use corten_api::metal::{PowerState, ServerState};
 
 pub use amend::Amendment;
-pub(crate) use discovery::take_over;
+pub(crate) use discovery::{HANDED_OVER, take_over};
 pub use observed::{
     Abilities, Attachment, Boot, Claim, ClaimKey, CleaningDue, Drive, Guard, Handover, HoldAnswer,
     Inventory, Machine, Notes, Observed, Reach, Reclaim, Record, Tombstone,
@@ -95,6 +98,8 @@ pub struct Remark {
 pub enum Act {
     /// Nothing until something changes or [`Decision::wake`].
     Nothing,
+    /// Write the status now: what follows rests on it.
+    Show,
     /// Read the system again; what is known is too old to act on.
     ReadMachine,
     /// Read the whole inventory.
@@ -210,6 +215,13 @@ impl Decision {
         self.finding(condition::READY, Some(false), reason, message)
     }
 
+    /// With `Ready=False` for a reason that stands before any other: something has to give way first.
+    #[must_use]
+    pub fn blocked(mut self, reason: &'static str, message: impl Into<String>) -> Self {
+        self.findings.retain(|f| f.kind != condition::READY);
+        self.not_ready(reason, message)
+    }
+
     /// With `Ready=True`.
     #[must_use]
     pub fn ready(self, reason: &'static str, message: impl Into<String>) -> Self {
@@ -269,9 +281,6 @@ fn by_standing(o: &Observed) -> Decision {
     if notes.dirty.is_some() || notes.cleaning.is_some() {
         return cleanup::decide(o);
     }
-    if let Some(finish) = leftover(o, &[]) {
-        return finish;
-    }
     match &o.record.state {
         Some(state @ (ServerState::Maintenance | ServerState::Retired | ServerState::Other(_))) => {
             // Maintenance is driven by its own controller; states that this version does not know are somebody else's.
@@ -326,7 +335,7 @@ pub(crate) fn leftover(o: &Observed, wanted: &[(crate::run::Kind, &str)]) -> Opt
     {
         return None;
     }
-    let (phase, message) = if run.is_complete() {
+    let (phase, message) = if achieved(o, run) {
         (Phase::Succeeded, "done".to_owned())
     } else {
         (
@@ -337,10 +346,30 @@ pub(crate) fn leftover(o: &Observed, wanted: &[(crate::run::Kind, &str)]) -> Opt
     Some(Decision::rest(o.shown_state()).with(Act::FinishRun { phase, message }))
 }
 
+/// Whether a run got where it was meant to, so that it ends well although nothing asks for it any more.
+fn achieved(o: &Observed, run: &crate::run::Run) -> bool {
+    use crate::run::Kind;
+    match run.kind {
+        // The cleaning that followed bears its name.
+        Kind::Release => o
+            .record
+            .notes
+            .cleaning
+            .as_ref()
+            .is_some_and(|due| due.occasion == run.name),
+        Kind::Power => {
+            let wants_on = run.plan.contains(&Step::PowerOn);
+            o.machine()
+                .is_some_and(|m| (m.power == PowerState::Off) != wants_on)
+        }
+        _ => run.is_complete(),
+    }
+}
+
 /// The machine has to be asked, and does not answer.
 pub(crate) fn unreachable_now(o: &Observed, decision: Decision) -> Decision {
     match &o.reach {
-        Reach::Lost { reason, message } => decision.not_ready(
+        Reach::Lost { reason, message } => decision.blocked(
             "BMCUnreachable",
             format!("the BMC does not answer ({reason}): {message}. It is tried again; what is due is done then"),
         ),
@@ -383,7 +412,7 @@ pub(crate) fn send(o: &Observed, decision: Decision, step: Step) -> Decision {
         };
     };
     if let Some(why) = &o.dispute {
-        return decision.not_ready("IdentityDisputed", why.clone());
+        return decision.blocked("IdentityDisputed", why.clone());
     }
     if after(machine.read_at, FRESH) < o.now {
         return decision.with(Act::ReadMachine);
@@ -392,7 +421,7 @@ pub(crate) fn send(o: &Observed, decision: Decision, step: Step) -> Decision {
         && let Some(brake) = &o.guard.brake
     {
         return decision
-            .not_ready("BrakeEngaged", brake.clone())
+            .blocked("BrakeEngaged", brake.clone())
             .until(after(o.now, SignedDuration::from_secs(60)));
     }
     let slot = match &step {

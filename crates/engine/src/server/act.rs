@@ -47,7 +47,7 @@ impl Controller {
         decision: &Decision,
     ) -> Result<Option<Duration>, ServerError> {
         match &decision.act {
-            Act::Nothing => Ok(None),
+            Act::Nothing | Act::Show => Ok(None),
             Act::ReadMachine => Ok(self.read_machine(seen).await),
             Act::ReadInventory => self.read_inventory(seen).await,
             Act::Amend(amendment) => self.amend(seen, amendment).await,

@@ -22,6 +22,8 @@ use super::{
     unreachable_now,
 };
 
+/// Occasion of the run that shuts a handed-over machine down.
+pub(crate) const HANDED_OVER: &str = "handover";
 /// Sections that could not be read are tried again after this long.
 const AGAIN: SignedDuration = SignedDuration::from_secs(20);
 
@@ -77,6 +79,9 @@ pub(super) fn decide(o: &Observed) -> Decision {
                 .until(deadline);
         }
     };
+    if let Some(finish) = leftover(o, &[(Kind::Power, HANDED_OVER)]) {
+        return finish;
+    }
     if o.record.notes.identity.is_none() && !machine.identity.is_empty() {
         return base.with(Act::Amend(Amendment::identity(&machine.identity)));
     }
@@ -173,9 +178,8 @@ fn found_running(o: &Observed, known: Decision) -> Option<Decision> {
 
 /// Shuts a machine down that was handed over.
 pub(crate) fn take_over(o: &Observed, base: Decision) -> Decision {
-    const OCCASION: &str = "handover";
     let base = base.not_ready("HandedOver", "handed over: it is being shut down");
-    if let Some(finish) = leftover(o, &[(Kind::Power, OCCASION)]) {
+    if let Some(finish) = leftover(o, &[(Kind::Power, HANDED_OVER)]) {
         return finish;
     }
     let Some(run) = &o.run else {
@@ -183,7 +187,7 @@ pub(crate) fn take_over(o: &Observed, base: Decision) -> Decision {
             o,
             base,
             Plan::power_off(
-                OCCASION,
+                HANDED_OVER,
                 "a person, or the policy, handed the running machine over",
             ),
         );

@@ -132,13 +132,13 @@ pub(crate) fn start(o: &Observed, base: Decision, plan: Plan) -> Decision {
         return super::unreachable_now(o, base);
     }
     if let Some(why) = &o.dispute {
-        return base.not_ready("IdentityDisputed", why.clone());
+        return base.blocked("IdentityDisputed", why.clone());
     }
     if plan.is_destructive()
         && let Some(brake) = &o.guard.brake
     {
         return base
-            .not_ready("BrakeEngaged", brake.clone())
+            .blocked("BrakeEngaged", brake.clone())
             .until(after(o.now, SignedDuration::from_secs(60)));
     }
     let failed: Vec<_> = o
@@ -152,14 +152,14 @@ pub(crate) fn start(o: &Observed, base: Decision, plan: Plan) -> Decision {
             .answering_since
             .is_some_and(|since| since > last.finished_at);
         if !anew && plan.kind != Kind::Release && failed.len() >= RUNS {
-            return base.not_ready(
+            return base.blocked(
                 "GivenUp",
                 format!("{} failed {} times; see its ServerRuns. It is tried again when the BMC has been away and answers again", plan.kind.as_str(), failed.len()),
             );
         }
         if !anew && o.now < next {
             return base
-                .not_ready(
+                .blocked(
                     "WaitingToRetry",
                     format!("{} failed; it is tried again at {next}", plan.kind.as_str()),
                 )

@@ -29,11 +29,17 @@ pub(super) fn decide(o: &Observed) -> Decision {
     let provisioned = o.record.notes.provisioned.as_ref() == Some(&claim.uid);
     let wants_on = matches!(claim.power, Power::On);
     let wants_off = matches!(claim.power, Power::Off);
+    // A machine that was handed over is on its way off until it is off.
+    let handover = if o.is_off() {
+        ""
+    } else {
+        discovery::HANDED_OVER
+    };
     let wanted: &[(Kind, &str)] = match (claim.deleting, wants_on, provisioned) {
         // Its release is about to be recorded: nothing new is begun for it.
         (true, ..) => &[],
         (false, true, true) => &[(Kind::Power, &on), (Kind::Settings, &settings)],
-        (false, true, false) => &[(Kind::Provisioning, &claim.uid), (Kind::Power, "handover")],
+        (false, true, false) => &[(Kind::Provisioning, &claim.uid), (Kind::Power, handover)],
         (false, false, _) if wants_off => &[(Kind::Power, &off), (Kind::Settings, &settings)],
         _ => &[],
     };
