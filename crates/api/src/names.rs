@@ -78,6 +78,12 @@ pub const OPERATION_ACTOR: &str = "corten.dev/operation-actor";
 pub const TLS_PIN: &str = "corten.dev/tls-pin";
 /// On a BMC: no login before this time (RFC 3339).
 pub const NEXT_LOGIN_ATTEMPT: &str = "corten.dev/next-login-attempt";
+/// On a BMC: version of the Secret that the last login was tried with.
+pub const LOGIN_SECRET: &str = "corten.dev/login-secret";
+/// On a ServerClaim: the server that was chosen for it, as `name/uid`.
+pub const CHOSEN_SERVER: &str = "corten.dev/chosen-server";
+/// On a ServerClaim: the server that it was bound to, as `name/uid`.
+pub const BOUND_SERVER: &str = "corten.dev/bound-server";
 /// On a ServerClaim and its ServerBootConfiguration: [`BOOT_MODE_DISKLESS`] or [`BOOT_MODE_DISK`].
 pub const BOOT_MODE: &str = "corten.dev/boot-mode";
 /// [`BOOT_MODE`]: every start boots the image from the network.

@@ -2,6 +2,12 @@
 //!
 //! Nothing that an original has may be missing, and nothing that it accepts may be refused; the exceptions are named here.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "all of this is a test"
+)]
+
 #[path = "compatibility/compare.rs"]
 mod compare;
 
