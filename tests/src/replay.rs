@@ -369,8 +369,10 @@ async fn serve(
             "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nOData-Version: 4.0\r\n{extra}Content-Length: {}\r\n\r\n",
             body.len()
         );
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(&body).await?;
+        // One write: two would wait for each other's acknowledgement, 40 ms a request.
+        stream
+            .write_all(&[head.as_bytes(), body.as_slice()].concat())
+            .await?;
         stream.flush().await?;
     }
 }

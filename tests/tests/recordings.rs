@@ -5,7 +5,8 @@
 use corten_redfish::inventory::{Inventory, PowerState, SectionState};
 use corten_redfish::model::Service;
 use corten_redfish::{Credentials, Gateway, GatewayConfig, Target, Trust};
-use corten_tests::replay::{InMemory, Recording, ReplayServer};
+use corten_tests::replay::{InMemory, Recording, ReplayServer, archives};
+use corten_tests::skip;
 use std::sync::Arc;
 
 /// What a person sees in a recording. `gib` is what the modules sum up to, printed sizes of modules counting.
@@ -513,12 +514,6 @@ impl Facts {
 
 fn recordings() -> Option<Vec<Arc<Recording>>> {
     let found = Recording::load_all().expect("the archives can be read");
-    if found.is_none() {
-        eprintln!(
-            "skipped: no recordings at {}",
-            corten_tests::replay::archives().display()
-        );
-    }
     found.map(|recordings| recordings.into_iter().map(Arc::new).collect())
 }
 
@@ -555,7 +550,7 @@ async fn check_all(recording: &Recording, service: &Service, before: u32) -> u32
 #[tokio::test]
 async fn every_recorded_bmc_says_what_a_person_sees_in_it() {
     let Some(recordings) = recordings() else {
-        return;
+        skip!("no recordings at {}", archives().display());
     };
     assert!(recordings.len() >= 21, "{} recordings", recordings.len());
     for recording in recordings {
@@ -578,7 +573,7 @@ async fn every_recorded_bmc_says_what_a_person_sees_in_it() {
 #[tokio::test]
 async fn a_bmc_that_promises_to_expand_and_does_not_is_read_all_the_same() {
     let Some(recordings) = recordings() else {
-        return;
+        skip!("no recordings at {}", archives().display());
     };
     for recording in recordings {
         let service = Service::over(InMemory::new(Arc::clone(&recording), false))
@@ -591,7 +586,7 @@ async fn a_bmc_that_promises_to_expand_and_does_not_is_read_all_the_same() {
 #[tokio::test]
 async fn every_recorded_bmc_is_read_over_http_on_one_connection() {
     let Some(recordings) = recordings() else {
-        return;
+        skip!("no recordings at {}", archives().display());
     };
     let gateway = Gateway::new(GatewayConfig::default());
     for recording in recordings {
