@@ -84,7 +84,6 @@ pub(crate) enum Action {
 }
 
 pub(crate) struct Document {
-    pub path: Box<str>,
     pub segments: Box<[Segment]>,
     pub kind: Kind,
     pub writable: Vec<Writable>,
@@ -286,7 +285,6 @@ impl Draft {
             }
             paths.insert(path.as_str().into(), index);
             documents.push(Document {
-                path: path.into(),
                 segments: compile(&body),
                 kind,
                 writable,

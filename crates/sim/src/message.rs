@@ -50,6 +50,13 @@ const MESSAGES: &[(&str, &str, usize, &str, &str)] = &[
         "Add properties in the JSON object and resubmit the request.",
     ),
     (
+        "NoOperation",
+        "The request body submitted contain no data to act upon and no changes to the resource took place.",
+        0,
+        "Warning",
+        "Add properties in the JSON object and resubmit the request.",
+    ),
+    (
         "PropertyUnknown",
         "The property %1 is not in the list of valid properties for the resource.",
         1,

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use serde_json::{Map, Value};
 
-use crate::blueprint::{Blueprint, Document};
+use crate::blueprint::{Blueprint, Document, Kind};
 use crate::clock::Moment;
 use crate::machine::{Machine, State};
 use crate::settings::Erase;
@@ -74,6 +74,16 @@ impl<'a> Renderer<'a> {
 
     pub fn document(&mut self, document: &Document, expansion: Expansion) {
         let start = self.out.len();
+        // Entries of a log are always written out (LogEntryCollection, AutoExpandReferences).
+        let expansion = if document.kind == Kind::LogEntries {
+            Expansion {
+                levels: expansion.levels.max(1),
+                below: true,
+                ..expansion
+            }
+        } else {
+            expansion
+        };
         for segment in &document.segments {
             match segment {
                 Segment::Text(text) => self.out.extend_from_slice(text.as_bytes()),

@@ -253,7 +253,7 @@ impl State {
         }
         let id = self.next_session;
         self.next_session += 1;
-        let token = uuid::Uuid::new_v4().simple().to_string();
+        let token = format!("{:032x}", rand::random::<u128>());
         self.sessions.push(Session {
             id,
             token: token.clone(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::machine::{Happened, Machine, Medium, Reset, State};
 use crate::settings::Timing;
+use crate::shapes::Redundant;
 
 /// Power, with what is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,7 +259,13 @@ impl State {
             ("On" | "ForceOn", true) | ("ForceOff" | "GracefulShutdown" | "Off", false) => {
                 return ResetOutcome::Redundant;
             }
-            ("ForceRestart" | "GracefulRestart" | "Nmi" | "PowerCycle", false) => {
+            // iDRAC and iLO refuse to restart what is off, the others turn it on.
+            ("ForceRestart" | "GracefulRestart" | "PowerCycle", false)
+                if machine.blueprint.spec.redundant == Redundant::Accept =>
+            {
+                start(node);
+            }
+            ("ForceRestart" | "GracefulRestart" | "PowerCycle" | "Nmi", false) => {
                 return ResetOutcome::Redundant;
             }
             ("On" | "ForceOn" | "PushPowerButton", false) => start(node),

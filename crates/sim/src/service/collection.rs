@@ -239,7 +239,7 @@ impl Context<'_> {
             }
         }
         if known == 0 {
-            return Err(Failure::bad("EmptyJSON", &[]));
+            return Err(super::patch::nothing(body));
         }
         if !problems.is_empty() && problems.len() == known {
             return Err(Failure::of(problems));
@@ -281,7 +281,17 @@ impl Context<'_> {
         self.state
             .accounts
             .retain(|account| !account.user.is_empty());
-        self.present()
+        if problems.is_empty() {
+            return self.present();
+        }
+        let mut document = self
+            .machine
+            .member(self.state, self.path, self.now)
+            .ok_or_else(|| Failure::missing(self.path))?;
+        if let Some(map) = document.as_object_mut() {
+            map.insert("@Message.ExtendedInfo".into(), problems.into());
+        }
+        Ok(Answer::value(StatusCode::OK, &document))
     }
 
     pub(super) fn delete(&mut self, request: &Request) -> Result<Answer, Failure> {

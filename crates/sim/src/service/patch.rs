@@ -44,7 +44,7 @@ impl Context<'_> {
         let present = self.current();
         flatten("", body, &document.writable, &mut leaves);
         if leaves.is_empty() {
-            return Err(Failure::bad("EmptyJSON", &[]));
+            return Err(nothing(body));
         }
         let mut problems = Vec::new();
         let mut written = 0;
@@ -55,6 +55,7 @@ impl Context<'_> {
                 .iter()
                 .enumerate()
                 .find(|(_, property)| property.pointer == pointer);
+            let value = merged(value, present.pointer(&pointer));
             let problem = match property {
                 Some((i, property)) => match check(&property.check, &value) {
                     Ok(()) => {
@@ -82,13 +83,8 @@ impl Context<'_> {
         // Some were written and some not: the resource, annotated (Redfish specification, 7.9).
         let mut body = self.current();
         if let Some(map) = body.as_object_mut() {
-            for (pointer, problem) in problems {
-                let top = pointer.trim_start_matches('/').replace('/', ".");
-                map.insert(
-                    format!("{top}@Message.ExtendedInfo"),
-                    Value::Array(vec![problem]),
-                );
-            }
+            let messages: Vec<Value> = problems.into_iter().map(|(_, problem)| problem).collect();
+            map.insert("@Message.ExtendedInfo".into(), messages.into());
         }
         Ok(Answer::value(StatusCode::OK, &body))
     }
@@ -218,6 +214,36 @@ fn flatten(
             other => leaves.push((pointer, other.clone())),
         }
     }
+}
+
+/// An array as it is to become: `{}` keeps an element, `null` takes it away (Redfish specification, 7.9.3).
+fn merged(value: Value, present: Option<&Value>) -> Value {
+    let Value::Array(items) = value else {
+        return value;
+    };
+    let old = present
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    items
+        .into_iter()
+        .enumerate()
+        .filter_map(|(i, item)| match item {
+            Value::Null => None,
+            Value::Object(map) if map.is_empty() => old.get(i).cloned(),
+            other => Some(other),
+        })
+        .collect()
+}
+
+/// Why a body without a property does nothing: it is empty, or there are only annotations in it.
+pub(super) fn nothing(body: &Map<String, Value>) -> Failure {
+    let key = if body.is_empty() {
+        "EmptyJSON"
+    } else {
+        "NoOperation"
+    };
+    Failure::bad(key, &[])
 }
 
 /// Whether `value` may be written; if not, the message that says why.

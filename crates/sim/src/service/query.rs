@@ -42,7 +42,13 @@ impl Query {
                 }
                 "$top" => parsed.top = Some(number(&name, &value)?),
                 "$skip" => parsed.skip = number(&name, &value)?,
-                "only" => parsed.only = true,
+                "only" if value.is_empty() => parsed.only = true,
+                "only" => {
+                    return Err(Failure::bad(
+                        "QueryParameterValueTypeError",
+                        &[&value, "only"],
+                    ));
+                }
                 // Unknown parameters with a dollar must be refused (Redfish specification, 7.3).
                 name if name.starts_with('$') => {
                     return Err(Failure::new(
