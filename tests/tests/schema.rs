@@ -8,7 +8,9 @@ use corten_api::samples::{Case, Write, cases, manifests, merge};
 use corten_tests::control_plane;
 use kube::{
     Api, Client, Error, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+    },
 };
 use serde_json::{Value, json};
 
@@ -179,4 +181,86 @@ async fn what_is_left_out_is_filled_in_as_the_original_does() {
             "{name} {pointer}"
         );
     }
+}
+
+/// What `manager` applies, and what the object then is.
+async fn apply(
+    api: &Api<DynamicObject>,
+    name: &str,
+    manager: &str,
+    part: Value,
+    of_status: bool,
+) -> Value {
+    let mut patch = json!({ "apiVersion": "metal.ironcore.dev/v1alpha1", "kind": "Server", "metadata": { "name": name } });
+    merge(&mut patch, &part);
+    let (params, patch) = (PatchParams::apply(manager), Patch::Apply(patch));
+    let answer = if of_status {
+        api.patch_status(name, &params, &patch).await
+    } else {
+        api.patch(name, &params, &patch).await
+    };
+    serde_json::to_value(answer.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_taints_and_conditions_of_two_writers_live_side_by_side() {
+    let client = control_plane::client().await;
+    let manifest = renamed(&json!({
+        "apiVersion": "metal.ironcore.dev/v1alpha1",
+        "kind": "Server",
+        "metadata": { "name": "two-writers" },
+        "spec": { "systemUUID": "38947555-7742-3448-3784-823347823899" },
+    }));
+    let name = manifest["metadata"]["name"].as_str().unwrap();
+    let api = api(&client, &manifest);
+    create(&api, &manifest).await.unwrap();
+
+    // The second one's effect is left out, and yet it is another taint than the first's: the default is part of the key.
+    let taint = |taint: Value| json!({ "spec": { "taints": [taint] } });
+    apply(
+        &api,
+        name,
+        "one",
+        taint(json!({ "key": "gpu", "effect": "Evict" })),
+        false,
+    )
+    .await;
+    let server = apply(
+        &api,
+        name,
+        "two",
+        taint(json!({ "key": "gpu", "value": "h100" })),
+        false,
+    )
+    .await;
+    assert_eq!(
+        server["spec"]["taints"].as_array().unwrap().len(),
+        2,
+        "{server}"
+    );
+    let server = apply(
+        &api,
+        name,
+        "one",
+        json!({ "spec": { "taints": [] } }),
+        false,
+    )
+    .await;
+    assert_eq!(
+        server["spec"]["taints"],
+        json!([{ "key": "gpu", "value": "h100", "effect": "NoBind" }])
+    );
+
+    let condition = |kind: &str| {
+        let condition = json!({ "type": kind, "status": "True", "reason": "Test", "message": "", "lastTransitionTime": "2026-11-21T09:00:00Z" });
+        json!({ "status": { "conditions": [condition] } })
+    };
+    apply(&api, name, "one", condition("Ready"), true).await;
+    let server = apply(&api, name, "two", condition("NetworkReady"), true).await;
+    assert_eq!(
+        server["status"]["conditions"].as_array().unwrap().len(),
+        2,
+        "{server}"
+    );
+    api.delete(name, &DeleteParams::default()).await.unwrap();
 }
