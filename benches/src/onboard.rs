@@ -151,6 +151,7 @@ async fn serve(
     let child = Command::new(&setup.corten)
         .arg("--log=warn")
         .arg("serve")
+        .arg("--install-crds")
         .arg("--kubeconfig")
         .arg(plane.kubeconfig())
         .arg("--mac-prefixes")
