@@ -17,8 +17,9 @@ test: ## Formatting, lints, every test, the API-server tests included
 test-full: ## The same, and what takes long: killed processes, big fleets, foreign clients
 	@CORTEN_TEST_FULL=1 scripts/test
 
-bench: ## Measure onboarding and the fleet at rest, as a table
-	@$(CARGO) run --profile demo -p corten-benches
+bench: ## Measure onboarding and the fleet at rest, into docs/benchmarks.md (BENCH_ARGS="--sizes 100" for less)
+	@$(CARGO) build --release -p corten -p corten-benches
+	@target/release/corten-bench --out docs/benchmarks.md $(BENCH_ARGS)
 
 lint: ## Formatting and lints alone
 	@scripts/test lint
