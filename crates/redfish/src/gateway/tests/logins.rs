@@ -297,3 +297,17 @@ async fn no_login_is_risked_while_the_ledger_cannot_be_asked() {
     );
     assert_eq!(server.count("POST", SESSIONS), 0);
 }
+
+#[tokio::test]
+async fn a_login_that_is_redirected_to_another_host_takes_no_credential_there() {
+    let elsewhere = Server::conforming().await;
+    let away = elsewhere.url().join(SESSIONS).unwrap().to_string();
+    let server = mostly_conforming(move |request| {
+        (request.path == SESSIONS).then(|| Answer::status(307).with("Location", &away))
+    })
+    .await;
+    let bmc = gateway().bmc(target(&server));
+    let error = bmc.get(SYSTEM, Priority::Control).await.unwrap_err();
+    assert!(matches!(error, GatewayError::ForeignLink { .. }), "{error}");
+    assert_eq!(elsewhere.connections(), 0);
+}
