@@ -3,4 +3,5 @@
 mod cluster {
     mod definitions;
     mod lab;
+    mod onboarding;
 }

@@ -67,8 +67,7 @@ impl BmcController {
             }
             memory.held = None;
         }
-        let is_fresh =
-            memory.opened_at.is_some_and(|at| at.elapsed() < ALL_FRESH) && memory.failures == 0;
+        let is_fresh = memory.opened_at.is_some_and(|at| at.elapsed() < ALL_FRESH);
         let looked = if is_fresh {
             self.poll(bmc, &connected, memory).await
         } else {

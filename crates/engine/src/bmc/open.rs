@@ -9,10 +9,12 @@ use corten_api::{
 };
 use corten_kit::{ObjectKey, conditions};
 use corten_lifecycle::{
-    bmc::{Found, Known, Place, Placement, place},
+    bmc::{Found, Known, Place, Placement, place, watch},
     identity::Identity,
 };
 use corten_redfish::{
+    GatewayError,
+    error::Phase,
     inventory::{ManagerFacts, SystemFacts},
     model::{Service, System},
 };
@@ -49,9 +51,7 @@ impl BmcController {
     pub(super) async fn open(&self, bmc: &Bmc, connected: &Connected) -> Result<Seen, LookError> {
         let name = bmc.name_any();
         let access = Access::Bmc(name.as_str().into());
-        let service = Service::open(&connected.bmc)
-            .await
-            .map_err(ConnectError::Gateway)?;
+        let service = greet(connected).await.map_err(ConnectError::Gateway)?;
         let systems = service.systems().await.map_err(ConnectError::Gateway)?;
         let shown = self.place(&name, &access, systems)?;
         let inventories = self.inventories(&service, &shown).await?;
@@ -365,6 +365,18 @@ impl BmcController {
         let mut labels = passed_on(Some(bmc.labels()));
         labels.extend(self.context.config.demanded_labels());
         labels
+    }
+}
+
+/// The service root, as quickly as a poll: a BMC that keeps silent must not hold the look that confirms its loss.
+async fn greet(connected: &Connected) -> Result<Service, GatewayError> {
+    match tokio::time::timeout(watch::DEADLINE, Service::open(&connected.bmc)).await {
+        Ok(service) => service,
+        Err(_) => Err(GatewayError::Timeout {
+            authority: connected.url.authority().into(),
+            phase: Phase::Headers,
+            after: watch::DEADLINE,
+        }),
     }
 }
 

@@ -117,7 +117,6 @@ impl BmcController {
         error: &LookError,
         memory: &mut Memory,
     ) -> Result<Duration, Failure> {
-        memory.opened_at = None;
         let Some(bmc) = self.context.bmcs.store.get(&ObjectKey::of(bmc)) else {
             return Ok(watch::CONFIRM);
         };
@@ -131,6 +130,8 @@ impl BmcController {
                 return Ok(watch::wait(memory.failures, rand::random()));
             }
         }
+        // When it answers again, all of it is read again: it may be another machine, or have other firmware.
+        memory.opened_at = None;
         let wait = wait_after(error, memory);
         let (reason, message) = self.words(&bmc, error, memory);
         // The words of a failure vary from look to look; the same failure is no news.
