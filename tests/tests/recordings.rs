@@ -607,3 +607,65 @@ async fn every_recorded_bmc_is_read_over_http_on_one_connection() {
     }
     gateway.close().await;
 }
+
+/// Damages one document in `every`: drops, nulls or retypes some of its properties.
+fn damage(recording: &mut Recording, seed: u64, every: u64) {
+    let mut state = seed;
+    let mut next = move || {
+        // A linear congruential generator: the same damage for the same seed, everywhere.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    };
+    for (path, body) in recording.documents_mut() {
+        if !next().is_multiple_of(every) {
+            continue;
+        }
+        let Some(map) = body.as_object_mut() else {
+            continue;
+        };
+        let keys: Vec<String> = map.keys().cloned().collect();
+        for key in keys {
+            // The way to the systems is left, or there would be nothing to read.
+            if next() % 3 != 0 || ["/redfish/v1", "/redfish/v1/Systems"].contains(&path.as_str()) {
+                continue;
+            }
+            match next() % 5 {
+                0 => drop(map.remove(&key)),
+                1 => drop(map.insert(key, serde_json::Value::Null)),
+                2 => drop(map.insert(
+                    key,
+                    serde_json::json!(["x", 1, {"@odata.id": "/redfish/v1/Nowhere"}]),
+                )),
+                3 => drop(map.insert(key, serde_json::json!({"@odata.id": 7, "Members": "none"}))),
+                _ => drop(map.insert(key, serde_json::json!(-1.5))),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_damage_to_recorded_documents_fails_more_than_sections() {
+    let Some(recordings) = recordings() else {
+        skip!("no recordings at {}", archives().display());
+    };
+    for recording in recordings {
+        for seed in 0..2 {
+            let mut damaged = Recording::clone(&recording);
+            damage(&mut damaged, seed, 2);
+            let service = Service::over(InMemory::new(Arc::new(damaged), seed % 2 == 0))
+                .await
+                .unwrap();
+            for system in service.systems().await.unwrap_or_default() {
+                let read = service.inventory(&system).await;
+                assert!(
+                    read.is_ok(),
+                    "{} seed {seed}: {:?}",
+                    recording.name,
+                    read.err()
+                );
+            }
+        }
+    }
+}

@@ -71,7 +71,7 @@ impl Service {
     pub async fn over(access: Arc<dyn Access>) -> Result<Self, GatewayError> {
         let root = access.get(SERVICE_ROOT, Priority::Control).await?;
         let product = Product::of_root(&root);
-        let expand = Arc::new(Expand::offered(&root, &product));
+        let expand = Arc::new(Expand::offered(&root));
         Ok(Self {
             access,
             root,

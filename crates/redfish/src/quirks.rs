@@ -1,40 +1,49 @@
 //! Where BMCs differ from what they advertise, or from the specification: one table.
 //!
-//! Capability comes first: what a resource advertises is believed, and a row is only here because some product
-//! advertises wrongly, or not at all. Each row says what shows it.
+//! Capability comes first: what a resource shows is believed, and most rows are told by it ([`ToldBy::Capability`]).
+//! Only where nothing shows the deviation is it told by vendor and product. Each row says what shows it.
 
 use crate::document::Document;
 use crate::gateway::Manners;
 
-/// A deviation that code asks about by name.
+/// A deviation, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quirk {
-    /// `$expand` is advertised and must not be used.
-    ExpandUnusable,
     /// The boot override is not changed on the ComputerSystem but on its settings resource (`@Redfish.Settings`).
     BootThroughSettings,
-    /// The boot override must name `BootSourceOverrideMode` together with the target, or it is refused or falls back to Legacy.
+    /// The boot override must name `BootSourceOverrideMode` together with the target, or it falls back to Legacy.
     BootModeRequired,
-    /// A changed boot override needs target and `Enabled` in one request, and `Enabled` alone to disable.
-    BootDisableAlone,
     /// Its own ETags are refused: `If-Match: *` is sent.
     RejectsOwnEtag,
     /// `If-Match: *` is refused: the ETag read is sent.
     RejectsWildcardEtag,
+    /// `TransferProtocolType` must be given with an image.
+    MediaNeedsProtocol,
     /// Virtual media are inserted by PATCH of `Image`, no action being offered.
     MediaByPatch,
-    /// `TransferProtocolType` must be given with the image.
-    MediaNeedsProtocol,
+    /// Virtual media have no `MediaTypes`; the name says what they are.
+    MediaWithoutTypes,
     /// A change is answered 202 without a task to follow.
     AcceptedWithoutTask,
-    /// A successful change is answered with the body of an error.
-    SuccessAsError,
-    /// The task's address is in `Location` of a 201 or 202, as a job.
+    /// The work's address is in `Location`, as a job, whatever the status.
     JobInLocation,
-    /// Sessions are offered and do not work; Basic is used.
-    BasicOnly,
-    /// Two requests at a time are too many.
-    OneRequestAtATime,
+    /// Media that the BMC itself plugs in are listed among the drives.
+    MediaAmongDrives,
+    /// Sizes of memory modules are counted in decimal megabytes.
+    DecimalMemory,
+    /// Graphics processors are listed as PCIe devices only.
+    GpusAsPcieDevices,
+    /// A part of the machine is a ComputerSystem of its own.
+    BaseboardAsSystem,
+}
+
+/// How code tells that a row applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToldBy {
+    /// By what the documents show, whoever made them: [`Product::has`] is not asked.
+    Capability,
+    /// By the row's vendor and product, nothing in the documents showing it.
+    Vendor,
 }
 
 /// Who made a service, as far as its root says.
@@ -68,75 +77,130 @@ pub enum Vendor {
     Other,
 }
 
-/// One row: for whom, what, and what shows it.
+/// One row: for whom, what, how it is told, and what shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// Whose firmware.
     pub vendor: Vendor,
-    /// What the product's name contains; empty for all of the vendor's.
+    /// What the product's name in the service root contains; empty for all of the vendor's.
     pub product: &'static str,
     /// What is different.
     pub quirk: Quirk,
+    /// How code tells.
+    pub told_by: ToldBy,
     /// The recording, or the public source, that shows it.
     pub shown_by: &'static str,
 }
 
+const fn row(
+    vendor: Vendor,
+    product: &'static str,
+    quirk: Quirk,
+    told_by: ToldBy,
+    shown_by: &'static str,
+) -> Row {
+    Row {
+        vendor,
+        product,
+        quirk,
+        told_by,
+        shown_by,
+    }
+}
+
 /// The table.
 pub const TABLE: &[Row] = &[
-    Row {
-        vendor: Vendor::Ami,
-        product: "AMI Redfish Server",
-        quirk: Quirk::BootThroughSettings,
-        shown_by: "recording nvidia-dgxh100-ami-23.11: Systems/DGX @Redfish.Settings -> Systems/DGX/SD; nv-redfish-quirks",
-    },
-    Row {
-        vendor: Vendor::Ami,
-        product: "AMI Redfish Server",
-        quirk: Quirk::RejectsOwnEtag,
-        shown_by: "nv-redfish-quirks: AMI answers 412 to the ETag that it gave; If-Match: * is accepted",
-    },
-    Row {
-        vendor: Vendor::Hpe,
-        product: "",
-        quirk: Quirk::RejectsWildcardEtag,
-        shown_by: "nv-redfish-quirks: iLO answers 412 to If-Match: *",
-    },
-    Row {
-        vendor: Vendor::Hpe,
-        product: "",
-        quirk: Quirk::SuccessAsError,
-        shown_by: "nv-redfish-quirks: iLO answers 200 with error.@Message.ExtendedInfo naming Base.Success or iLO.SystemResetRequired",
-    },
-    Row {
-        vendor: Vendor::Supermicro,
-        product: "",
-        quirk: Quirk::BootModeRequired,
-        shown_by: "recording supermicro-sys821ge-tnhr-11.01.01: BootSourceOverrideMode without AllowableValues; sushy's Supermicro driver sends the mode with each target",
-    },
-    Row {
-        vendor: Vendor::Supermicro,
-        product: "",
-        quirk: Quirk::AcceptedWithoutTask,
-        shown_by: "nv-redfish-quirks: 202 without Location",
-    },
-    Row {
-        vendor: Vendor::Lenovo,
-        product: "",
-        quirk: Quirk::MediaByPatch,
-        shown_by: "recording lenovo-sr670v2-xcc-2.83: VirtualMedia/EXT1 has Image and no Actions",
-    },
-    Row {
-        vendor: Vendor::Dell,
-        product: "",
-        quirk: Quirk::JobInLocation,
-        shown_by: "nv-redfish-quirks: iDRAC gives the job's address in Location",
-    },
-    Row {
-        vendor: Vendor::OpenBmc,
-        product: "",
-        quirk: Quirk::MediaNeedsProtocol,
-        shown_by: "bmcweb virtual_media.hpp: InsertMedia derives the scheme from Image or TransferProtocolType and refuses without either",
-    },
+    row(
+        Vendor::Ami,
+        "AMI Redfish Server",
+        Quirk::BootThroughSettings,
+        ToldBy::Vendor,
+        "recording nvidia-dgxh100-ami-23.11: Systems/DGX names Systems/DGX/SD in @Redfish.Settings; lenovo-sr670v2-xcc-2.83 names Pending and does not want it",
+    ),
+    row(
+        Vendor::Supermicro,
+        "",
+        Quirk::BootModeRequired,
+        ToldBy::Vendor,
+        "recording supermicro-sys821ge-tnhr-11.01.01 (mode without AllowableValues); sushy's Supermicro driver sends the mode with each target",
+    ),
+    row(
+        Vendor::Ami,
+        "AMI Redfish Server",
+        Quirk::RejectsOwnEtag,
+        ToldBy::Vendor,
+        "nv-redfish-quirks 0.22: AMI answers 412 to the ETag that it gave",
+    ),
+    row(
+        Vendor::Hpe,
+        "",
+        Quirk::RejectsWildcardEtag,
+        ToldBy::Vendor,
+        "nv-redfish-quirks 0.22: iLO answers 412 to If-Match: *",
+    ),
+    row(
+        Vendor::OpenBmc,
+        "",
+        Quirk::MediaNeedsProtocol,
+        ToldBy::Vendor,
+        "bmcweb redfish-core/lib/virtual_media.hpp: the scheme comes from Image or TransferProtocolType, and one of them must have it",
+    ),
+    row(
+        Vendor::Lenovo,
+        "",
+        Quirk::MediaByPatch,
+        ToldBy::Capability,
+        "recording lenovo-sr670v2-xcc-2.83: VirtualMedia/EXT1 has Image and no Actions",
+    ),
+    row(
+        Vendor::Ami,
+        "AMI Redfish Server",
+        Quirk::MediaWithoutTypes,
+        ToldBy::Capability,
+        "recording gigabyte-h262z63-ami-12.84: Managers/Self/VirtualMedia/CD1 has no MediaTypes",
+    ),
+    row(
+        Vendor::Supermicro,
+        "",
+        Quirk::AcceptedWithoutTask,
+        ToldBy::Capability,
+        "nv-redfish-quirks 0.22: 202 without Location",
+    ),
+    row(
+        Vendor::Dell,
+        "",
+        Quirk::JobInLocation,
+        ToldBy::Capability,
+        "nv-redfish-quirks 0.22: iDRAC gives the job's address in Location",
+    ),
+    row(
+        Vendor::Ami,
+        "AMI Redfish Server",
+        Quirk::MediaAmongDrives,
+        ToldBy::Capability,
+        "recording nvidia-dgxh100-ami-23.11: SimpleStorage/2 lists five virtual USB devices",
+    ),
+    row(
+        Vendor::Ami,
+        "AMI Redfish Server",
+        Quirk::DecimalMemory,
+        ToldBy::Capability,
+        "recording gigabyte-h262z63-ami-12.84: 16 GB modules have CapacityMiB 15625",
+    ),
+    row(
+        Vendor::Supermicro,
+        "",
+        Quirk::GpusAsPcieDevices,
+        ToldBy::Capability,
+        "recording supermicro-sys821ge-tnhr-11.01.01: Chassis/1/PCIeDevices/GPU1 to GPU8",
+    ),
+    row(
+        Vendor::Ami,
+        "AMI Redfish Server",
+        Quirk::BaseboardAsSystem,
+        ToldBy::Capability,
+        "recording nvidia-dgxh100-ami-23.11: Systems/HGX_Baseboard_0 has no Reset action",
+    ),
 ];
 
 // === impl Product ===
@@ -164,6 +228,7 @@ impl Product {
     pub fn has(&self, quirk: Quirk) -> bool {
         TABLE.iter().any(|row| {
             row.quirk == quirk
+                && row.told_by == ToldBy::Vendor
                 && row.vendor == self.vendor
                 && (row.product.is_empty()
                     || self
@@ -177,10 +242,9 @@ impl Product {
     #[must_use]
     pub fn manners(&self) -> Manners {
         Manners {
-            basic_only: self.has(Quirk::BasicOnly),
-            in_flight: self.has(Quirk::OneRequestAtATime).then_some(1),
             rejects_own_etags: self.has(Quirk::RejectsOwnEtag),
             rejects_any_etag: self.has(Quirk::RejectsWildcardEtag),
+            ..Manners::default()
         }
     }
 
@@ -351,6 +415,11 @@ mod tests {
 
     #[test]
     fn every_row_says_what_shows_it() {
-        assert!(TABLE.iter().all(|row| row.shown_by.len() > 20));
+        let sources = ["recording ", "nv-redfish-quirks ", "bmcweb "];
+        assert!(TABLE.iter().all(|row| {
+            sources
+                .iter()
+                .any(|source| row.shown_by.starts_with(source))
+        }));
     }
 }

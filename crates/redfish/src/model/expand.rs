@@ -1,7 +1,6 @@
 //! `$expand`: what the service root advertises, and what experience with this BMC says.
 
 use crate::document::Document;
-use crate::quirks::{Product, Quirk};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// After this many failures `$expand` is not used with this BMC any more.
@@ -22,16 +21,14 @@ pub struct Expand {
 // === impl Expand ===
 
 impl Expand {
-    /// What `ProtocolFeaturesSupported.ExpandQuery` offers, less what the quirk table knows to be false.
+    /// What `ProtocolFeaturesSupported.ExpandQuery` offers.
     #[must_use]
-    pub fn offered(root: &Document, product: &Product) -> Self {
+    pub fn offered(root: &Document) -> Self {
         let query = root
             .root()
             .object("ProtocolFeaturesSupported")
             .object("ExpandQuery");
-        let symbol = if product.has(Quirk::ExpandUnusable) {
-            None
-        } else if query.flag("NoLinks") == Some(true) {
+        let symbol = if query.flag("NoLinks") == Some(true) {
             Some('.')
         } else if query.flag("ExpandAll") == Some(true) {
             Some('*')
@@ -99,7 +96,7 @@ mod tests {
             None,
             json!({"ProtocolFeaturesSupported": {"ExpandQuery": query}}),
         );
-        Expand::offered(&root, &Product::default())
+        Expand::offered(&root)
     }
 
     #[test]
