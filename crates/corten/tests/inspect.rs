@@ -1,5 +1,8 @@
 //! `corten inspect`, the real binary, against simulated machines.
 
+// Helpers of a test fail as the test does.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::process::Stdio;
 use std::time::Duration;
 

@@ -278,7 +278,8 @@ pub(super) fn machine() -> Documents {
         "UpdateService",
         json!({"FirmwareInventory": link("/redfish/v1/UpdateService/FirmwareInventory")}),
     );
-    let members: &[(&str, &str, &[(&str, Value)])] = &[
+    type Member<'a> = (&'a str, &'a str, &'a [(&'a str, Value)]);
+    let members: &[Member<'_>] = &[
         (
             system,
             "Processors",
