@@ -1,6 +1,7 @@
 //! Tests against one shared kube-apiserver: modules here rather than files beside this one, so that they share it.
 
 mod cluster {
+    mod claims;
     mod definitions;
     mod lab;
     mod onboarding;

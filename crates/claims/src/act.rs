@@ -67,10 +67,14 @@ impl Allocator {
                 record,
                 reference,
             } => {
-                let mut change = json!({ "metadata": { "annotations": { BOUND_SERVER: record, CHOSEN_SERVER: null } } });
-                if reference {
-                    change["spec"] = json!({ "serverRef": { "name": server } });
-                }
+                let metadata =
+                    json!({ "annotations": { BOUND_SERVER: record, CHOSEN_SERVER: null } });
+                // It cannot change once it is set, so it is only ever added.
+                let change = if reference {
+                    json!({ "metadata": metadata, "spec": { "serverRef": { "name": server } } })
+                } else {
+                    json!({ "metadata": metadata })
+                };
                 self.claims
                     .merge(&*world.claim, change, true)
                     .await
@@ -207,9 +211,11 @@ impl Allocator {
         if let Some(mode) = claim.annotations().get(names::BOOT_MODE) {
             annotations.insert(names::BOOT_MODE.to_owned(), json!(mode));
         }
-        let mut spec = json!({ "serverRef": { "name": server }, "image": claim.spec.image });
+        let mut spec = serde_json::Map::new();
+        spec.insert("serverRef".to_owned(), json!({ "name": server }));
+        spec.insert("image".to_owned(), json!(claim.spec.image));
         if let Some(ignition) = &claim.spec.ignition_secret_ref {
-            spec["ignitionSecretRef"] = json!(ignition);
+            spec.insert("ignitionSecretRef".to_owned(), json!(ignition));
         }
         json!({
             "apiVersion": ServerBootConfiguration::api_version(&()),
