@@ -86,9 +86,62 @@ impl Allocator {
                 .await
                 .map_err(step("release")),
             Decision::LetGo { released } => self.let_go(world, released).await,
-            Decision::Settled(report) => self.record(&world.claim, report).await.map(Done::Rest),
+            Decision::Settled(report) => {
+                self.binding.lock().remove(&ObjectKey::of(&*world.claim));
+                self.record(&world.claim, report).await.map(Done::Rest)
+            }
             Decision::Gone => Ok(Done::Rest(Next::Done)),
         }
+    }
+
+    /// The claim is gone. A server that this process was binding to it is given back.
+    ///
+    /// The API server may end an object that it read before our finalizer was on it: its deletion compares nothing but the UID. What
+    /// is known here and nowhere else is that we wrote to this very claim a moment ago, so that its absence is its deletion, and
+    /// no outage, move or restore. Should this process be killed in between, the engine holds the server for a person to decide.
+    pub(crate) async fn vanished(&self, key: &ObjectKey) -> Result<Next, Error> {
+        let step = |source| Error::Act {
+            step: "vanished",
+            source,
+        };
+        let Some((uid, name)) = self.binding.lock().get(key).cloned() else {
+            return Ok(Next::Done);
+        };
+        match self.claims.live(key).await {
+            Ok(live) if live.metadata.uid.as_deref() == Some(uid.as_str()) => {
+                return Ok(Next::After(Duration::ZERO));
+            }
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(step(error)),
+        }
+        let server = match self.servers.live(&ObjectKey::cluster(&name)).await {
+            Ok(server) => server,
+            Err(error) if error.is_not_found() => {
+                self.binding.lock().remove(key);
+                return Ok(Next::Done);
+            }
+            Err(error) => return Err(step(error)),
+        };
+        let notes = server.annotations();
+        if notes.get(names::CLAIM_UID) == Some(&uid) && !notes.contains_key(names::RELEASE) {
+            let release = json!({ "metadata": { "annotations": {
+                names::RELEASE: uid,
+                names::SERVER_UID: server.metadata.uid,
+            } } });
+            self.servers
+                .merge(&*server, release, true)
+                .await
+                .map_err(step)?;
+            self.note_server(&ObjectKey::cluster(&name));
+            self.events.normal(
+                &Subject::of(&*server),
+                "ClaimVanished",
+                format!("the claim {key} was deleted while it was being bound: the server is released and cleaned"),
+            );
+        }
+        self.binding.lock().remove(key);
+        Ok(Next::Done)
     }
 
     /// The promise of one claim a server rests on this one update at the observed version.
@@ -96,7 +149,22 @@ impl Allocator {
         let Some(server) = world.server(name) else {
             return Ok(Done::Step);
         };
+        let key = ObjectKey::of(&*world.claim);
         let uid = world.claim.metadata.uid.as_deref().unwrap_or_default();
+        // Our finalizer may have come too late for a deletion that was under way: see `vanished`.
+        let live = match self.claims.live(&key).await {
+            Ok(live) => live,
+            Err(error) if error.is_not_found() => return Ok(Done::Step),
+            Err(error) => return Err(error),
+        };
+        if live.metadata.uid != world.claim.metadata.uid
+            || live.metadata.deletion_timestamp.is_some()
+        {
+            return Ok(Done::Step);
+        }
+        self.binding
+            .lock()
+            .insert(key.clone(), (uid.to_owned(), name.to_owned()));
         let claim = json!({ "name": world.claim.name_any(), "namespace": world.claim.namespace() });
         let change = json!({
             "metadata": { "annotations": { names::CLAIM_UID: uid, names::DIRTY: uid, names::RELEASE: null } },
@@ -105,7 +173,7 @@ impl Allocator {
         let bound = self.servers.merge(&**server, change, true).await;
         self.note_server(&ObjectKey::cluster(name));
         bound?;
-        tracing::info!(claim = %ObjectKey::of(&*world.claim), server = name, "bound");
+        tracing::info!(claim = %key, server = name, "bound");
         Ok(Done::Step)
     }
 

@@ -1,6 +1,6 @@
 //! What the allocator works with, and its reconcile.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use corten_api::{
     metal::{Server, ServerBootConfiguration, ServerClaim},
@@ -31,6 +31,8 @@ pub struct Allocator {
     pub(crate) events: Events,
     /// Taken before a store is read, so that what is noted is never older than what was noted before.
     pub(crate) index: Mutex<Index>,
+    /// Claims that are being bound by this process: UID and server, until they are settled.
+    pub(crate) binding: Mutex<HashMap<ObjectKey, (String, String)>>,
     pub(crate) wake: mpsc::UnboundedSender<ObjectKey>,
     woken: Mutex<Option<mpsc::UnboundedReceiver<ObjectKey>>>,
 }
@@ -55,6 +57,7 @@ impl Allocator {
             boots: Objects::new(client.clone(), manager, stores.boots.clone()),
             events: Events::start(client, "claims", &config.instance),
             index: Mutex::new(Index::new(config.seed)),
+            binding: Mutex::default(),
             stores,
             config,
             wake,
@@ -106,8 +109,17 @@ impl Reconcile for Allocator {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
         for _ in 0..STEPS {
             let Some(world) = self.observe(key) else {
-                return Ok(Next::Done);
+                return self.vanished(key).await;
             };
+            let overtaken =
+                self.binding.lock().get(key).is_some_and(|(uid, _)| {
+                    Some(uid.as_str()) != world.claim.metadata.uid.as_deref()
+                });
+            if overtaken {
+                // A claim made anew under its name stands where the one that was being bound stood.
+                self.vanished(key).await?;
+                continue;
+            }
             let decision = claim::decide(&world.view());
             if !matches!(decision, Decision::Settled(_) | Decision::Gone) {
                 tracing::debug!(claim = %key, ?decision, "step");

@@ -347,8 +347,9 @@ impl State {
                 other.0 == "serverclaims"
                     && claim["metadata"]["uid"].as_str() == Some(released.as_str())
             });
+            // One that is gone may have been deleted while it was being bound.
             let deleting =
-                claim.is_some_and(|(_, claim)| claim["metadata"]["deletionTimestamp"].is_string());
+                claim.is_none_or(|(_, claim)| claim["metadata"]["deletionTimestamp"].is_string());
             assert!(
                 deleting,
                 "{} is released for a claim that is not being deleted",

@@ -338,6 +338,38 @@ async fn a_claim_made_anew_under_the_same_name_neither_inherits_nor_wipes() {
 }
 
 #[tokio::test]
+async fn a_claim_that_vanishes_while_it_is_being_bound_leaves_its_server_released() {
+    let fake = Fake::new(1, 0);
+    add_server(&fake, "s", json!({}));
+    add_claim(&fake, "c", json!({}));
+    let allocator = allocator(&fake);
+    show(&fake, &allocator);
+    // Choice, live read and binding, each before and after: then the deletion that was under way overtakes us.
+    let stop = gate::Gate::stopping_at(6);
+    let key = ObjectKey::namespaced(NAMESPACE, "c");
+    tokio::select! {
+        _ = gate::with(stop.clone(), allocator.reconcile(&key)) => panic!("was not stopped"),
+        () = stop.stopped() => {}
+    }
+    let uid = claim(&fake, "c").unwrap()["metadata"]["uid"].clone();
+    assert_eq!(
+        server(&fake, "s")["metadata"]["annotations"][names::CLAIM_UID],
+        uid
+    );
+    fake.vanish("serverclaims", NAMESPACE, "c");
+    show(&fake, &allocator);
+    allocator.reconcile(&key).await.unwrap();
+    assert_eq!(
+        server(&fake, "s")["metadata"]["annotations"][names::RELEASE],
+        uid
+    );
+    assert_eq!(
+        server(&fake, "s")["metadata"]["annotations"][names::DIRTY],
+        uid
+    );
+}
+
+#[tokio::test]
 async fn a_server_deleted_by_force_is_reported_and_not_replaced_by_its_successor() {
     let fake = Fake::new(1, 0);
     add_server(&fake, "s", json!({}));

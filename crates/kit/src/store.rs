@@ -49,6 +49,8 @@ struct Inner<K> {
 struct State<K> {
     objects: HashMap<ObjectKey, Entry<K>>,
     broken: HashMap<ObjectKey, Broken>,
+    /// UIDs of objects that a write of ours ended, until the watch says so too: what it still tells of them is the past.
+    ended: HashMap<ObjectKey, String>,
     /// Counts our own writes, so that a list that began before one does not undo it.
     writes: u64,
     listing: Option<Listing>,
@@ -110,6 +112,7 @@ impl<K> Default for Store<K> {
                 state: RwLock::new(State {
                     objects: HashMap::new(),
                     broken: HashMap::new(),
+                    ended: HashMap::new(),
                     writes: 0,
                     listing: None,
                 }),
@@ -235,6 +238,16 @@ impl<K: Resource> Store<K> {
 
     /// Forgets an object that a delete of ours ended.
     pub fn removed(&self, key: &ObjectKey) {
+        {
+            let mut state = self.inner.state.write();
+            let uid = state
+                .objects
+                .get(key)
+                .and_then(|entry| entry.object.meta().uid.clone());
+            if let Some(uid) = uid {
+                state.ended.insert(key.clone(), uid);
+            }
+        }
         self.take_out(key, None);
     }
 
@@ -247,6 +260,12 @@ impl<K: Resource> Store<K> {
                 && !own
             {
                 listing.seen.insert(key.clone());
+            }
+            match state.ended.get(&key) {
+                // An event that was under way when we ended the object must not bring it back.
+                Some(uid) if object.meta().uid.as_ref() == Some(uid) => return,
+                Some(_) => drop(state.ended.remove(&key)),
+                None => {}
             }
             let known = state.objects.get(&key);
             // The echo of our own write, or something older than it, tells nothing new.
@@ -292,6 +311,14 @@ impl<K: Resource> Store<K> {
         self.notify(key);
     }
 
+    /// The watch has told the end of an object: nothing of its past can follow.
+    fn buried(&self, key: &ObjectKey, uid: Option<&String>) {
+        let mut state = self.inner.state.write();
+        if state.ended.get(key) == uid {
+            state.ended.remove(key);
+        }
+    }
+
     fn put_broken(&self, broken: Broken) {
         let key = broken.key.clone();
         let news = {
@@ -330,6 +357,7 @@ impl<K: Resource> Store<K> {
             };
             let before = state.objects.len();
             state.broken.retain(|key, _| listing.seen.contains(key));
+            state.ended.retain(|key, _| listing.seen.contains(key));
             let missing: Vec<ObjectKey> = state
                 .objects
                 .iter()
@@ -365,6 +393,7 @@ impl<K: Resource> Store<K> {
                     Event::Init => self.begin_list(),
                     Event::InitApply(object) | Event::Apply(object) => self.apply(object),
                     Event::Delete(object) => {
+                        self.buried(&ObjectKey::of(&object), object.meta().uid.as_ref());
                         self.take_out(&ObjectKey::of(&object), Some(version(&object)))
                     }
                     Event::InitDone => self.end_list(),
@@ -545,6 +574,37 @@ mod tests {
         assert_eq!(version_of(&store, "a"), Some(12));
         store.heard(Ok(Event::Delete(read("a", 13))));
         assert_eq!(version_of(&store, "a"), None);
+    }
+
+    #[test]
+    fn an_event_that_was_under_way_does_not_bring_back_what_we_ended() {
+        let of_uid = |uid: &str, version| {
+            let mut map = map("a", version);
+            map.metadata.uid = Some(uid.into());
+            map
+        };
+        let heard = |object| Ok(Event::Apply(Tolerant::Read(Box::new(object))));
+        let store = Store::new();
+        store.wrote(of_uid("u1", 5));
+        store.removed(&key("a"));
+        store.heard(heard(of_uid("u1", 4)));
+        store.heard(heard(of_uid("u1", 6)));
+        assert_eq!(version_of(&store, "a"), None);
+        // Its successor is another object.
+        store.heard(heard(of_uid("u2", 8)));
+        assert_eq!(version_of(&store, "a"), Some(8));
+    }
+
+    #[test]
+    fn what_the_watch_has_buried_is_remembered_no_longer() {
+        let mut ended = map("a", 5);
+        ended.metadata.uid = Some("u1".into());
+        let store = Store::new();
+        store.wrote(ended.clone());
+        store.removed(&key("a"));
+        assert_eq!(store.inner.state.read().ended.len(), 1);
+        store.heard(Ok(Event::Delete(Tolerant::Read(Box::new(ended)))));
+        assert!(store.inner.state.read().ended.is_empty());
     }
 
     #[test]
