@@ -19,7 +19,7 @@ macro_rules! skip {
 /// Shows the controllers' logs in a failing test's output; `CORTEN_TEST_LOG` says how much (default `warn`).
 pub fn logs() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CORTEN_TEST_LOG")
-        .unwrap_or_else(|_| "warn".into());
+        .unwrap_or_else(|_| "warn,kube_client=off".into());
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_test_writer()

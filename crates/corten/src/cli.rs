@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use crate::{crds, inspect, logs, serve, version};
+use crate::{crds, demo, inspect, logs, serve, version};
 
 /// Runs bare-metal servers as Kubernetes objects.
 ///
@@ -25,6 +25,7 @@ pub struct Cli {
 #[derive(Debug, clap::Subcommand)]
 pub enum Subcommand {
     Serve(Box<serve::Args>),
+    Demo(demo::Args),
     Sim(Box<corten_sim::Args>),
     Crds(crds::Args),
     Inspect(inspect::Args),

@@ -18,15 +18,9 @@ pub struct Args {
         value_name = "FORMAT"
     )]
     pub log_format: Format,
-    /// What is logged: a level (error, warn, info, debug, trace), or one per target as in `info,corten_redfish=debug`.
-    #[arg(
-        long,
-        global = true,
-        env = "CORTEN_LOG",
-        default_value = "info",
-        value_name = "FILTER"
-    )]
-    pub log: String,
+    /// What is logged: a level (error, warn, info, debug, trace), or one per target as in `info,corten_redfish=debug`. Default: info, for the demo warn.
+    #[arg(long, global = true, env = "CORTEN_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
 }
 
 /// The form of a log line.
@@ -38,9 +32,10 @@ pub enum Format {
 }
 
 /// Installs the process's subscriber.
-pub fn start(args: &Args) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log)
-        .with_context(|| format!("--log {:?} is no filter", args.log))?;
+pub fn start(args: &Args, default: &str) -> anyhow::Result<()> {
+    let filter = args.log.as_deref().unwrap_or(default);
+    let filter =
+        EnvFilter::try_new(filter).with_context(|| format!("--log {filter:?} is no filter"))?;
     let terminal = std::io::stderr().is_terminal();
     let text = match args.log_format {
         Format::Auto => terminal,

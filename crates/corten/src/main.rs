@@ -3,6 +3,7 @@
 mod admin;
 mod cli;
 mod crds;
+mod demo;
 mod duration;
 mod inspect;
 mod logs;
@@ -35,11 +36,21 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    logs::start(&cli.logs)?;
+    // The demo tells its story itself; what its parts log is of interest only when something is wrong.
+    let quiet = matches!(cli.command, Subcommand::Demo(_));
+    logs::start(
+        &cli.logs,
+        if quiet {
+            "warn,kube_client=off"
+        } else {
+            "info"
+        },
+    )?;
     // One TLS implementation for the whole process; it fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command {
         Subcommand::Serve(args) => serve::run(*args).await,
+        Subcommand::Demo(args) => demo::run(args).await,
         Subcommand::Sim(args) => sim::run(*args).await,
         Subcommand::Crds(args) => crds::run(&args),
         Subcommand::Inspect(args) => inspect::run(&args).await,
