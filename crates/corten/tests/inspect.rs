@@ -145,7 +145,7 @@ async fn the_same_names_stand_in_table_yaml_and_json() {
         );
     }
     assert!(
-        table.contains(" requests on ") && table.contains("status.firmwareVersion"),
+        table.contains("requests: ") && table.contains("status.firmwareVersion"),
         "{table}"
     );
 }

@@ -94,7 +94,7 @@ impl Report {
         }
         let (requests, connections) = (self.requests, self.connections);
         out.push_str(&format!(
-            "\n{requests} requests on {connections} connections in {} s\n",
+            "\nrequests: {requests}, connections: {connections}, time: {} s\n",
             self.seconds
         ));
         Ok(out)
@@ -105,7 +105,7 @@ fn finish(out: &mut String, mut table: Table) {
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic);
-    out.push_str(&table.to_string());
+    out.push_str(&table.trim_fmt());
     out.push('\n');
 }
 
