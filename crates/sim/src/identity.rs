@@ -56,12 +56,28 @@ impl Identity {
         [a, b, c]
     }
 
+    /// A random-looking UUID that is always the same for the same machine and part. Not cryptographic: it is made for
+    /// every part of every document that names one.
     fn hash(self, what: &str, index: usize) -> Uuid {
-        let name = format!(
-            "{}/{:?}/{}/{what}/{index}",
-            self.ip, self.oui, self.generation
-        );
-        Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
+        let [a, b, c] = self.oui.map(u64::from);
+        let mut state = u64::from(u32::from(self.ip)) << 32 | a << 24 | b << 16 | c << 8;
+        state ^= u64::from(self.generation).wrapping_mul(0xA24B_AED4_963E_E407);
+        let mut next = |word: u64| {
+            // SplitMix64's finaliser.
+            state = state.wrapping_add(word).wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            state ^= z;
+            z ^ (z >> 31)
+        };
+        for byte in what.bytes() {
+            next(u64::from(byte));
+        }
+        let high = next(index as u64);
+        let low = next(!0);
+        let bytes = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
     /// MAC of the BMC's own port.
@@ -108,6 +124,8 @@ impl Identity {
         self.hash(what, index)
             .as_bytes()
             .iter()
+            // The last bytes first: they have no fixed bits.
+            .rev()
             .take(length)
             .map(|byte| {
                 char::from(

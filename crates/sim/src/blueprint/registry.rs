@@ -78,7 +78,7 @@ fn type_of(body: &Value) -> Option<String> {
 pub(super) fn metadata<'a>(documents: impl Iterator<Item = &'a Value>) -> String {
     let mut references: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let always = [
-        "#Session.v1_3_0.Session",
+        "#Session.v1_4_0.Session",
         "#ManagerAccount.v1_8_0.ManagerAccount",
         "#Task.v1_4_3.Task",
         "#Event.v1_7_0.Event",

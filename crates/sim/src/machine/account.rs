@@ -291,7 +291,7 @@ impl Machine {
     pub fn session_document(&self, session: &Session) -> Value {
         let path = format!("/redfish/v1/SessionService/Sessions/{}", session.id);
         json!({
-            "@odata.id": path, "@odata.type": "#Session.v1_3_0.Session", "Id": session.id.to_string(), "Name": "User Session",
+            "@odata.id": path, "@odata.type": "#Session.v1_4_0.Session", "Id": session.id.to_string(), "Name": "User Session",
             "UserName": session.user, "CreatedTime": self.clock.text(session.created),
         })
     }
