@@ -9,6 +9,9 @@ mod open;
 mod record;
 mod rotation;
 
+pub(crate) use look::{ask, identity};
+pub(crate) use open::greet;
+
 use std::{
     collections::BTreeSet,
     sync::Arc,

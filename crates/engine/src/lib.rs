@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod executor;
 pub mod failure;
 pub mod fleet;
+pub mod inline;
 pub mod inventory;
 pub mod macdb;
 pub mod retention;
@@ -102,6 +103,7 @@ struct Controllers {
     endpoint: Arc<endpoint::EndpointController>,
     bmc: Arc<bmc::BmcController>,
     boot: Arc<boot::BootController>,
+    inline: Arc<inline::InlineController>,
 }
 
 impl Controllers {
@@ -110,6 +112,7 @@ impl Controllers {
             endpoint: Arc::new(endpoint::EndpointController::new(context.clone())),
             bmc: Arc::new(bmc::BmcController::new(context.clone())),
             boot: Arc::new(boot::BootController::new(context.clone())),
+            inline: Arc::new(inline::InlineController::new(context.clone())),
         }
     }
 
@@ -118,6 +121,7 @@ impl Controllers {
         server::start(context, term, &mut tasks);
         tasks.spawn(self.endpoint.clone().run(term.clone()));
         tasks.spawn(self.bmc.clone().run(term.clone()));
+        tasks.spawn(self.inline.clone().run(term.clone()));
         if context.config.boot == BootProvider::Builtin {
             tasks.spawn(self.boot.clone().run(term.clone()));
         }

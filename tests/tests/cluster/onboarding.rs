@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use corten_api::metal::{Bmc, BmcSecret, Endpoint, ServerBootConfiguration};
+use corten_api::metal::{Bmc, BmcSecret, Endpoint, Server, ServerBootConfiguration};
+use corten_engine::macdb::MacDatabase;
 use corten_sim::{Effect, MachineHandle, Rule, Shape};
 use corten_tests::lab::{Lab, World};
 use k8s_openapi::api::core::v1::Secret;
@@ -285,6 +286,77 @@ async fn credentials_that_were_rotated_are_never_rewritten() {
     let after = lab.all::<BmcSecret>().get(&bmc).await.unwrap();
     assert_eq!(after.resource_version(), before.resource_version());
     assert_eq!(machine.counts().failed_logins, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_factory_credential_is_tried_one_in_ten_minutes() {
+    let factory = json!({ "macPrefixes": [{
+        "macPrefix": "D0:94:66", "protocolScheme": "http", "port": 18443, "type": "bmc",
+        "defaultCredentials": [
+            { "username": "root", "password": "an-older-default" },
+            { "username": "root", "password": "a-newer-default" },
+        ],
+    }]});
+    let mut lab = Lab::start()
+        .fleet(|fleet| {
+            fleet
+                .machines(1)
+                .shape(Shape::Dell)
+                .port(18443)
+                .credentials("root", "a-newer-default")
+        })
+        .engine(move |config| {
+            config.macs = MacDatabase::only_file("test", &factory.to_string())
+                .unwrap()
+                .into();
+        })
+        .onboarding()
+        .await;
+    let bmc = lab.endpoint(0).to_owned();
+    let world = lab.eventually(fails_by(&bmc, "AuthFailed")).await;
+    let message = ready(&world, &bmc).2;
+    assert!(
+        message.contains("factory credential 1 of 2") && !message.contains("default\""),
+        "{message}"
+    );
+    let machine = lab.fleet().machine(0);
+    lab.stays(Duration::from_secs(5), |_| {
+        machine.counts().failed_logins == 1
+    })
+    .await;
+    // Ten minutes later, after a restart.
+    lab.stop_engine().await;
+    let past = json!({ "metadata": { "annotations": { "corten.dev/next-login-attempt": "2026-01-01T00:00:00Z" } } });
+    lab.edit(&lab.all::<Bmc>(), &bmc, past).await;
+    lab.start_engine();
+    lab.eventually(|world| is_ready(world, &bmc)).await;
+    assert_eq!(lab.fleet().machine(0).counts().failed_logins, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_its_bmc_inline_needs_no_bmc_object() {
+    let lab = Lab::start().servers(1).idle().await;
+    let machine = lab.fleet().machine(0);
+    secret(&lab, "own", &machine.user(), &machine.password()).await;
+    let name = format!("{}-inline", lab.name());
+    let object = json!({
+        "metadata": { "name": name, "labels": lab.labels() },
+        "spec": {
+            "systemUUID": machine.uuid(),
+            "bmc": {
+                "address": machine.ip().to_string(),
+                "protocol": { "name": "Redfish", "port": machine.port(), "scheme": "http" },
+                "secretRef": { "namespace": lab.namespace(), "name": "own" },
+            },
+        },
+    });
+    create::<Server>(&lab.all(), object).await;
+    let world = lab.eventually(|world| world.available() == 1).await;
+    assert!(world.bmcs.is_empty());
+    assert_eq!(
+        world.servers[0].status.as_ref().unwrap().serial_number,
+        Some(machine.serial())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -238,7 +238,10 @@ impl BmcController {
 }
 
 /// Reads a system if it changed since `old`.
-async fn ask(bmc: &Handle, old: &SystemView) -> Result<Option<SystemView>, GatewayError> {
+pub(crate) async fn ask(
+    bmc: &Handle,
+    old: &SystemView,
+) -> Result<Option<SystemView>, GatewayError> {
     let mut request = Request::new(Method::Get, old.facts.path.clone(), Priority::Control)
         .deadline(watch::DEADLINE);
     if let Some(etag) = old.mark.as_ref().and_then(|mark| mark.etag.as_deref()) {
@@ -264,7 +267,7 @@ async fn ask(bmc: &Handle, old: &SystemView) -> Result<Option<SystemView>, Gatew
     }))
 }
 
-fn said_auth_failed(bmc: &Bmc) -> bool {
+pub(super) fn said_auth_failed(bmc: &Bmc) -> bool {
     let conditions = bmc
         .status
         .as_ref()
@@ -275,7 +278,7 @@ fn said_auth_failed(bmc: &Bmc) -> bool {
 }
 
 /// A system's identity, parts that tell nothing emptied.
-pub(super) fn identity(facts: &SystemFacts) -> Identity {
+pub(crate) fn identity(facts: &SystemFacts) -> Identity {
     let uuid = facts
         .uuid
         .as_ref()

@@ -369,7 +369,7 @@ impl BmcController {
 }
 
 /// The service root, as quickly as a poll: a BMC that keeps silent must not hold the look that confirms its loss.
-async fn greet(connected: &Connected) -> Result<Service, GatewayError> {
+pub(crate) async fn greet(connected: &Connected) -> Result<Service, GatewayError> {
     match tokio::time::timeout(watch::DEADLINE, Service::open(&connected.bmc)).await {
         Ok(service) => service,
         Err(_) => Err(GatewayError::Timeout {

@@ -3,14 +3,14 @@
 //! Only a BMCSecret that still holds, to the letter, a factory credential of the MAC prefix database is touched, and
 //! only at the version that was refused: what somebody put there is never overwritten.
 
-use corten_api::metal::Bmc;
+use corten_api::{metal::Bmc, names};
 use corten_kit::ObjectKey;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{BmcController, LookError, Memory};
+use super::{BmcController, LookError, Memory, look::said_auth_failed};
 use crate::{
-    connect::Wanted,
+    connect::{Wanted, ledger::LOGIN_SECRET},
     endpoint::factory_secret,
     failure::Failure,
     secret::{SecretKey, from_bmc_secret},
@@ -24,27 +24,15 @@ impl BmcController {
         wanted: &Wanted,
         memory: &mut Memory,
     ) -> Result<(), LookError> {
-        let Some(held) = memory
-            .held
-            .clone()
-            .filter(|held| held.until <= Timestamp::now())
+        let (Some(refused), Some(mac), SecretKey::BmcSecret(name)) =
+            (due(bmc, memory), wanted.mac, &wanted.secret)
         else {
             return Ok(());
         };
-        let (Some(next), Some(mac), SecretKey::BmcSecret(name)) =
-            (held.next_factory, wanted.mac, &wanted.secret)
-        else {
+        let macs = &self.context.connector.macs;
+        if macs.find(mac).is_none_or(|kind| kind.credentials.len() < 2) {
             return Ok(());
-        };
-        let Some(factory) = self
-            .context
-            .connector
-            .macs
-            .find(mac)
-            .and_then(|kind| kind.credentials.get(next))
-        else {
-            return Ok(());
-        };
+        }
         let secrets = self.context.connector.secrets.bmc_secrets();
         let live = match secrets.live(&ObjectKey::cluster(name)).await {
             Ok(live) => live,
@@ -55,16 +43,13 @@ impl BmcController {
             return Ok(());
         };
         let credentials = &loaded.credentials;
-        let at = self.context.connector.macs.factory_credential(
-            mac,
-            &credentials.username,
-            &credentials.password,
-        );
-        if loaded.version != held.secret_version || at.is_none_or(|at| at + 1 != next) {
+        let at = macs.factory_credential(mac, &credentials.username, &credentials.password);
+        let next = at.and_then(|at| macs.find(mac)?.credentials.get(at + 1));
+        let Some(next) = next.filter(|_| loaded.version == refused) else {
             return Ok(());
-        }
+        };
         let mut changed = (*live).clone();
-        changed.spec.data = factory_secret(name, Default::default(), factory).spec.data;
+        changed.spec.data = factory_secret(name, Default::default(), next).spec.data;
         changed.spec.string_data.clear();
         let written = secrets
             .replace(&changed)
@@ -72,7 +57,7 @@ impl BmcController {
             .map_err(Failure::at("write BMCSecret"))?;
         self.context.connector.secrets.prime(&written);
         memory.held = None;
-        tracing::info!(bmc = %bmc.name_any(), credential = next + 1, "the next factory credential is tried");
+        tracing::info!(bmc = %bmc.name_any(), user = next.username, "the next factory credential is tried");
         Ok(())
     }
 
@@ -88,4 +73,23 @@ impl BmcController {
             .len();
         (next < known).then_some((next, known))
     }
+}
+
+/// The version of the Secret that was refused, when its time has passed: as this process remembers it, or as the object
+/// says after a restart.
+fn due(bmc: &Bmc, memory: &Memory) -> Option<String> {
+    let now = Timestamp::now();
+    if let Some(held) = &memory.held {
+        let is_due = held.until <= now && held.next_factory.is_some();
+        return is_due.then(|| held.secret_version.clone());
+    }
+    let next = bmc
+        .annotations()
+        .get(names::NEXT_LOGIN_ATTEMPT)?
+        .parse::<Timestamp>()
+        .ok()?;
+    let is_due = next <= now && said_auth_failed(bmc);
+    is_due
+        .then(|| bmc.annotations().get(LOGIN_SECRET).cloned())
+        .flatten()
 }

@@ -50,6 +50,7 @@ struct Record {
     next_attempt: Option<Timestamp>,
     secret: Option<String>,
     ready: Option<Condition>,
+    is_inline: bool,
 }
 
 type Error = Arc<dyn std::error::Error + Send + Sync>;
@@ -103,11 +104,11 @@ impl Ledger {
         match target.strip_prefix("server/") {
             Some(server) => {
                 let server = self.servers.store.get(&ObjectKey::cluster(server))?;
-                let conditions = server
-                    .status
-                    .as_ref()
-                    .map(|status| status.conditions.as_slice());
-                Some(Record::of(&server.metadata, conditions.unwrap_or_default()))
+                // A Server's Ready tells of more than its BMC, so a success is told by taking the hold back.
+                Some(Record {
+                    is_inline: true,
+                    ..Record::of(&server.metadata, &[])
+                })
             }
             None => {
                 let bmc = self.bmcs.store.get(&ObjectKey::cluster(target))?;
@@ -245,7 +246,7 @@ impl LoginLedger for Ledger {
         let Some(record) = self.record(&attempt.bmc) else {
             return;
         };
-        if record.is_ready() && record.holds(attempt.at) && !record.is_known_good(&secret) {
+        if record.will_not_tell() && record.holds(attempt.at) && !record.is_known_good(&secret) {
             let written = self.write(&attempt.bmc, None, &secret).await;
             if let Err(error) = written {
                 tracing::debug!(bmc = %attempt.bmc, %error, "login hold not taken back; a restart would wait for it");
@@ -317,6 +318,7 @@ impl Record {
             next_attempt: note(names::NEXT_LOGIN_ATTEMPT).and_then(|text| text.parse().ok()),
             secret: note(LOGIN_SECRET).cloned(),
             ready: conditions::get(conditions, "Ready").cloned(),
+            is_inline: false,
         }
     }
 
@@ -324,6 +326,11 @@ impl Record {
         self.ready
             .as_ref()
             .is_some_and(|ready| ready.status == "True")
+    }
+
+    /// No status that follows a success will say so: Ready is true already, or there is none for the BMC.
+    fn will_not_tell(&self) -> bool {
+        self.is_ready() || self.is_inline
     }
 
     fn holds(&self, now: Timestamp) -> bool {
@@ -345,6 +352,9 @@ impl Record {
 
     /// Whether the object itself says that the last attempt, with this Secret, succeeded: Ready became true after it.
     fn is_known_good(&self, secret: &str) -> bool {
+        if self.is_inline {
+            return self.next_attempt.is_none() && self.secret.as_deref() == Some(secret);
+        }
         self.is_ready() && self.ready_is_newer() && self.secret.as_deref() == Some(secret)
     }
 
@@ -384,6 +394,7 @@ mod tests {
             next_attempt: next.map(at),
             secret: secret.map(str::to_owned),
             ready,
+            is_inline: false,
         }
     }
 
