@@ -111,15 +111,16 @@ pub(crate) fn decide(o: &Observed) -> Option<Decision> {
     if o.run.is_some() {
         return None;
     }
-    let plan = Plan::operation(
-        asked,
-        operation.steps(),
-        o.record
-            .notes
-            .operation_actor
-            .as_deref()
-            .unwrap_or("annotation"),
-    );
+    let notes = &o.record.notes;
+    let plan = Plan {
+        // Whoever has the server when it is sent must be who had it when it was agreed to.
+        claim_uid: notes.claim_uid.clone().unwrap_or_default(),
+        ..Plan::operation(
+            asked,
+            operation.steps(),
+            notes.operation_actor.as_deref().unwrap_or("annotation"),
+        )
+    };
     Some(shown(o).with(Act::StartRun(plan)))
 }
 
@@ -154,6 +155,12 @@ fn objection(o: &Observed, operation: Operation) -> Option<String> {
     }
     if notes.is_releasing() || notes.dirty.is_some() && o.record.claim.is_none() {
         return Some("it is being released or cleaned".into());
+    }
+    if o.record.claim.is_none() && crate::server::is_unknown(o) && notes.operation_actor.is_none() {
+        return Some(format!(
+            "it was not taken over yet, so somebody else may be using it. To override, say who answers for it: {}=<name>",
+            names::OPERATION_ACTOR
+        ));
     }
     if o.record.claim.is_some()
         && notes.operation_actor.is_none()
@@ -195,6 +202,23 @@ fn carry_out(o: &Observed, run: &Run) -> Decision {
                 message: "nothing can tell whether it happened; it is not repeated".into(),
             })
             .remark(true, "OperationOutcomeUnknown", format!("{}: nothing can tell whether it happened, and it is not repeated; look, and ask again if need be", run.occasion));
+    }
+    if run.is_untouched()
+        && o.record.notes.claim_uid.as_deref().unwrap_or_default() != run.claim_uid
+    {
+        return base
+            .with(Act::FinishRun {
+                phase: Phase::Failed,
+                message: "the server changed hands before it was sent".into(),
+            })
+            .remark(
+                true,
+                "OperationRefused",
+                format!(
+                    "{}: the server changed hands before it was sent",
+                    run.occasion
+                ),
+            );
     }
     if run.is_untouched() && o.now > after(run.created_at, EXPIRES) {
         return base

@@ -144,6 +144,8 @@ pub struct Run {
     pub kind: Kind,
     /// What made it due, such as a claim's UID: a run serves one occasion and no later one.
     pub occasion: String,
+    /// UID of the claim that had the server then; empty when none had it.
+    pub claim_uid: String,
     /// When it was recorded.
     pub created_at: Timestamp,
     /// How far it is.

@@ -29,7 +29,7 @@ use jiff::{SignedDuration, Timestamp};
 use corten_api::metal::{PowerState, ServerState};
 
 pub use amend::Amendment;
-pub(crate) use discovery::{HANDED_OVER, take_over};
+pub(crate) use discovery::{HANDED_OVER, is_due as is_unknown, take_over};
 pub use observed::{
     Abilities, Attachment, Boot, Claim, ClaimKey, CleaningDue, Drive, Guard, Handover, HoldAnswer,
     Inventory, Machine, Notes, Observed, Reach, Reclaim, Record, Tombstone,

@@ -28,7 +28,7 @@ pub(crate) const HANDED_OVER: &str = "handover";
 const AGAIN: SignedDuration = SignedDuration::from_secs(20);
 
 /// True while the server has to be learnt about before anybody may have it.
-pub(super) fn is_due(o: &Observed) -> bool {
+pub(crate) fn is_due(o: &Observed) -> bool {
     !o.record.discovered
         || o.record.notes.handover != Handover::Unset
         || matches!(

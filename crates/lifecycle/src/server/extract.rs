@@ -185,6 +185,7 @@ impl Run {
             name: run.name_any(),
             kind: kind(&run.spec.kind)?,
             occasion: run.spec.occasion.clone(),
+            claim_uid: run.spec.claim_uid.clone().unwrap_or_default(),
             created_at: created(run),
             phase: phase(status.phase.as_ref()),
             plan,

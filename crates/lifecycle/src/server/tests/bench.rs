@@ -378,6 +378,7 @@ impl Bench {
                     name: format!("run-{}", self.runs_made),
                     kind: plan.kind,
                     occasion: plan.occasion.clone(),
+                    claim_uid: plan.claim_uid.clone(),
                     created_at: self.now,
                     phase: Phase::Pending,
                     plan: plan.steps.iter().map(|p| p.step.clone()).collect(),

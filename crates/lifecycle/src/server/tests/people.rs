@@ -226,3 +226,17 @@ fn a_deletion_waits_seconds_for_a_call_that_is_under_way() {
     assert!(bench.gone);
     assert!(bench.now.duration_since(began) <= jiff::SignedDuration::from_secs(10));
 }
+
+#[test]
+fn an_operation_that_was_agreed_to_before_a_claim_came_is_not_done_to_the_claim() {
+    let mut bench = asked(Bench::available(), "force-off-server");
+    bench.iron.power = PowerState::On;
+    bench.restart();
+    while bench.run.is_none() || bench.note(names::OPERATION).is_some() {
+        bench.step();
+    }
+    bench.bind("a");
+    bench.rest();
+    assert!(!bench.sent.contains(&Step::ForceOff));
+    assert!(bench.remarks.contains(&"OperationRefused"));
+}

@@ -1,1 +1,562 @@
+//! The promises, by exhaustion: every order of what people, claims, crashes, restores and the machine itself can do to one server, in a
+//! small world, with the rules deciding in between. A breadth-first search; each state is visited once.
+//!
+//! What is small: one server, one drive, a claim and one that is made anew under its name; each event happens at most once on a path. What
+//! is not: every decision is the real [`decide`], carried out as the engine does, and the process may die before or after each call that
+//! reaches the machine, and between any two decisions.
 
+use std::collections::{HashSet, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+
+use corten_api::metal::{Power, PowerState, ServerState};
+
+use super::bench::{Bench, Delivery};
+use crate::{
+    names,
+    run::{Kind, Step},
+    server::{Act, Boot, Claim, ClaimKey, condition, decide},
+};
+
+/// What may happen, each at most once on a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// The allocator binds the claim that exists, if the server is a candidate.
+    Bind,
+    /// The claim's owner deletes it.
+    DeleteClaim,
+    /// `claims` reads it live and records the release.
+    RecordRelease,
+    /// The claim vanishes without a release, as in an outage.
+    LoseClaim,
+    /// A claim is made anew under the name.
+    RemakeClaim,
+    /// The owner wants it off.
+    WantOff,
+    /// Somebody presses the power button.
+    Button,
+    /// The process dies between two decisions.
+    Crash,
+    /// Objects are restored from a backup, or moved.
+    Restore,
+    /// The status is lost.
+    LoseStatus,
+    /// Somebody asks for a restart by annotation, without anybody's consent.
+    AskRestart,
+    /// The BMC stops answering, or answers again.
+    Silence,
+    /// A person answers a hold: release.
+    AnswerRelease,
+    /// Somebody clears the reference to the claim.
+    ClearReference,
+}
+
+const EVENTS: [Event; 14] = [
+    Event::Bind,
+    Event::DeleteClaim,
+    Event::RecordRelease,
+    Event::LoseClaim,
+    Event::RemakeClaim,
+    Event::WantOff,
+    Event::Button,
+    Event::Crash,
+    Event::Restore,
+    Event::LoseStatus,
+    Event::AskRestart,
+    Event::Silence,
+    Event::AnswerRelease,
+    Event::ClearReference,
+];
+
+/// The bench, and what only an onlooker knows.
+#[derive(Clone, Debug)]
+struct World {
+    bench: Bench,
+    happened: u32,
+    crashed_in_send: bool,
+    /// Claim that the server was bound to and that was neither released nor given up by a person.
+    tenant: Option<String>,
+    /// The release of the tenant was recorded, or a person said so.
+    let_go: bool,
+    /// A tenant's data is on the disk.
+    data: bool,
+    /// Somebody else switched it on.
+    foreign: bool,
+    /// It was restored, and nobody has answered since.
+    restored: bool,
+    trail: Vec<String>,
+}
+
+impl World {
+    fn new(running: bool) -> Self {
+        let mut bench = Bench::new();
+        bench.iron.drives.truncate(1);
+        bench.boot = Boot::Ready;
+        bench.policy.shutdown_grace = SignedDuration::from_secs(30);
+        if running {
+            bench.iron.power = PowerState::On;
+        }
+        Self {
+            bench,
+            happened: 0,
+            crashed_in_send: false,
+            tenant: None,
+            let_go: false,
+            data: false,
+            foreign: running,
+            restored: false,
+            trail: Vec::new(),
+        }
+    }
+
+    /// All that later decisions can depend on; times as seconds from now.
+    fn key(&self) -> String {
+        let b = &self.bench;
+        let ago = |t: Timestamp| b.now.duration_since(t).as_secs().clamp(-7_200, 1_200);
+        let run = b.run.as_ref().map(|run| {
+            let results: Vec<_> = run
+                .results
+                .iter()
+                .map(|r| (&r.step, r.outcome, ago(r.finished_at)))
+                .collect();
+            let intent = run
+                .intent
+                .as_ref()
+                .map(|i| (&i.step, ago(i.deadline), &i.before));
+            (
+                run.kind,
+                &run.occasion,
+                ago(run.created_at),
+                intent,
+                results,
+            )
+        });
+        let closed: Vec<_> = b
+            .closed
+            .iter()
+            .take(4)
+            .map(|c| (c.kind, &c.occasion, c.phase, ago(c.finished_at)))
+            .collect();
+        let reading = b
+            .reading
+            .as_ref()
+            .map(|m| (ago(m.read_at), &m.power, m.boot_override));
+        let inventory = b.inventory.as_ref().map(|i| ago(i.read_at));
+        let discovered = b.finding(condition::DISCOVERED).map(|f| f.holds);
+        let claim = b.claim.as_ref().map(|c| (&c.uid, c.deleting, &c.power));
+        format!(
+            "{:?}",
+            (
+                (
+                    &b.annotations,
+                    &b.uid,
+                    &b.state,
+                    &b.claim_ref,
+                    claim,
+                    b.answers
+                ),
+                (
+                    &b.iron.power,
+                    b.iron.boot_override,
+                    &b.iron.erased,
+                    run,
+                    closed,
+                    reading,
+                    inventory
+                ),
+                (
+                    discovered,
+                    b.discovery_since.map(ago),
+                    self.happened,
+                    self.crashed_in_send
+                ),
+                (
+                    &self.tenant,
+                    self.let_go,
+                    self.data,
+                    self.foreign,
+                    self.restored
+                ),
+            )
+        )
+    }
+
+    fn once(&self, event: Event) -> Option<Self> {
+        let bit = 1_u32 << (event as u32);
+        if self.happened & bit != 0 {
+            return None;
+        }
+        let mut next = self.clone();
+        next.happened |= bit;
+        next.trail.push(format!("{event:?}"));
+        next.happen(event).then_some(next)
+    }
+
+    /// False when it cannot happen here.
+    fn happen(&mut self, event: Event) -> bool {
+        let b = &mut self.bench;
+        match event {
+            Event::Bind => {
+                let made = b.claim.is_none();
+                if !candidate(b) {
+                    return false;
+                }
+                // P1, P4: nobody else's, and clean.
+                assert!(
+                    self.tenant.is_none(),
+                    "bound while {:?} still has it: {:#?}",
+                    self.tenant,
+                    self.trail
+                );
+                assert!(
+                    !self.data,
+                    "bound with a former tenant's data on the disk: {:#?}",
+                    self.trail
+                );
+                let uid = if made {
+                    "a".to_owned()
+                } else {
+                    b.claim.as_ref().unwrap().uid.clone()
+                };
+                if b.claim.as_ref().is_some_and(|c| c.deleting) {
+                    return false;
+                }
+                b.bind(&uid);
+                self.tenant = Some(uid);
+                self.let_go = false;
+                self.foreign = false;
+            }
+            Event::DeleteClaim => match &mut b.claim {
+                Some(claim) if !claim.deleting => claim.deleting = true,
+                _ => return false,
+            },
+            Event::RecordRelease => match &b.claim {
+                Some(claim)
+                    if claim.deleting
+                        && b.claim_ref.is_some()
+                        && b.note(names::CLAIM_UID) == Some(&claim.uid.clone()) =>
+                {
+                    let uid = claim.uid.clone();
+                    b.set(names::RELEASE, &uid);
+                    self.let_go = self.tenant.as_deref() == Some(&uid) && !self.restored;
+                }
+                _ => return false,
+            },
+            Event::LoseClaim => {
+                if b.claim.take().is_none() {
+                    return false;
+                }
+            }
+            Event::RemakeClaim => {
+                if b.claim.is_some() {
+                    return false;
+                }
+                b.claim = Some(Claim {
+                    uid: "b".into(),
+                    deleting: false,
+                    power: Power::On,
+                    diskless: false,
+                    allow_operations: false,
+                });
+            }
+            Event::WantOff => match &mut b.claim {
+                Some(claim) => claim.power = Power::Off,
+                None => return false,
+            },
+            Event::Button => {
+                self.foreign = b.iron.power == PowerState::Off;
+                b.iron.power = if self.foreign {
+                    PowerState::On
+                } else {
+                    PowerState::Off
+                };
+                // The poll sees it.
+                b.reading = b.answers.then(|| b.look());
+            }
+            Event::Crash => b.restart(),
+            Event::Restore => {
+                b.restore();
+                // An answer that was given before, and not carried out, is still an answer.
+                self.restored =
+                    (self.tenant.is_some() || self.data) && b.note(names::HOLD).is_none();
+                self.let_go = b.note(names::HOLD).is_some();
+            }
+            Event::LoseStatus => {
+                b.state = None;
+                b.findings.clear();
+                b.discovery_since = None;
+            }
+            Event::AskRestart => b.set(names::OPERATION, "hard-restart-server"),
+            Event::Silence => b.answers = !b.answers,
+            Event::AnswerRelease => {
+                if b.finding(condition::HELD).is_none() {
+                    return false;
+                }
+                b.set(names::HOLD, "release");
+                self.foreign = false;
+                self.let_go = true;
+                self.restored = false;
+            }
+            Event::ClearReference => {
+                if b.claim_ref.take().is_none() {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// What the rules do next, and each way in which the process may die over it.
+    fn decisions(&self) -> Vec<Self> {
+        let decision = decide(&self.bench.observe());
+        match &decision.act {
+            Act::Nothing => {
+                let mut next = self.clone();
+                next.bench.record(&decision);
+                let Some(wake) = decision.wake else {
+                    return vec![next];
+                };
+                if wake <= next.bench.now
+                    || wake.duration_since(next.bench.now) > SignedDuration::from_hours(1)
+                {
+                    return vec![next];
+                }
+                next.bench.now = wake;
+                next.trail.push("time passes".into());
+                vec![next]
+            }
+            Act::Send(step) => {
+                self.check(step);
+                let mut ways = vec![Delivery::Done];
+                if !self.crashed_in_send {
+                    ways.extend([Delivery::DiesBefore, Delivery::DiesAfter]);
+                }
+                ways.into_iter()
+                    .map(|delivery| {
+                        let mut next = self.clone();
+                        next.bench.record(&decision);
+                        let known = next.bench.look();
+                        next.bench.carry_out(&decision.act, delivery);
+                        next.crashed_in_send |= delivery != Delivery::Done;
+                        next.trail.push(format!("{step} {delivery:?}"));
+                        if delivery != Delivery::DiesBefore {
+                            next.after(step, &known.power);
+                        }
+                        next
+                    })
+                    .collect()
+            }
+            act => {
+                if let Act::StartRun(plan) = act
+                    && plan.kind == Kind::Operation
+                {
+                    let known = self
+                        .bench
+                        .finding(condition::DISCOVERED)
+                        .is_some_and(|f| f.holds == Some(true));
+                    assert!(
+                        self.tenant.is_some() || known,
+                        "taken up on a machine that may be somebody else's: {:#?}",
+                        self.trail
+                    );
+                }
+                let mut next = self.clone();
+                next.bench.record(&decision);
+                next.bench.carry_out(act, Delivery::Done);
+                next.bench.now = next
+                    .bench
+                    .now
+                    .checked_add(SignedDuration::from_millis(1))
+                    .unwrap();
+                next.trail
+                    .push(format!("{act:?}").chars().take(60).collect());
+                if let Act::FollowErasure { .. } = act {
+                    next.data = false;
+                    next.bench.iron.erased.clear();
+                }
+                if self.bench.claim_ref.is_some() && next.bench.claim_ref.is_none()
+                    || matches!(act, Act::Amend(a) if a.unbind)
+                {
+                    next.tenant = None;
+                    next.let_go = false;
+                }
+                vec![next]
+            }
+        }
+    }
+
+    /// Before a step reaches the machine.
+    fn check(&self, step: &Step) {
+        let b = &self.bench;
+        let say = || format!("{step} in {:?}\n{:#?}", b.state, self.trail);
+        // P5: found running, or switched on by somebody else, is left alone.
+        let operation = b
+            .run
+            .as_ref()
+            .is_some_and(|run| run.kind == Kind::Operation);
+        // A release switches off whatever it finds on, until it has taken the server.
+        let releasing = b.run.as_ref().is_some_and(|run| run.kind == Kind::Release);
+        if self.foreign && self.tenant.is_none() && !operation && !releasing {
+            assert!(
+                !step.is_power() && !step.is_destructive(),
+                "a machine that somebody else runs is touched: {}",
+                say()
+            );
+        }
+        // P7: after a restore, nothing before a person answers.
+        assert!(!self.restored, "a restored server is touched: {}", say());
+        // P2: what the owner did not ask for.
+        if let Some(tenant) = &self.tenant
+            && !self.let_go
+        {
+            let claim = b.claim.as_ref().filter(|claim| &claim.uid == tenant);
+            let wants_off = claim.is_some_and(|claim| claim.power == Power::Off);
+            let wants_on = claim.is_some_and(|claim| claim.power == Power::On);
+            let asked = match step {
+                Step::RequestShutdown | Step::ForceOff => wants_off,
+                Step::PowerOn | Step::BootNetworkOnce | Step::ClearBootOverride => {
+                    wants_on && b.iron.power == PowerState::Off
+                }
+                _ => false,
+            };
+            // What the machine did in the second between the reading and the step is nobody's decision.
+            assert!(
+                asked || self.moved_since_reading(),
+                "its owner did not ask for it: {}",
+                say()
+            );
+        }
+        // P6: recorded before it is sent.
+        let run = b
+            .run
+            .as_ref()
+            .unwrap_or_else(|| panic!("not recorded: {}", say()));
+        assert!(
+            run.plan.contains(step) && run.intent.is_none(),
+            "not planned, or another is not settled: {}",
+            say()
+        );
+        // P3: power that is there already is not asked for again.
+        let there = match step {
+            Step::PowerOn => PowerState::On,
+            Step::RequestShutdown | Step::ForceOff => PowerState::Off,
+            _ => return,
+        };
+        assert!(
+            b.iron.power != there || self.moved_since_reading(),
+            "sent although it is there: {}",
+            say()
+        );
+    }
+
+    fn moved_since_reading(&self) -> bool {
+        self.bench
+            .reading
+            .as_ref()
+            .is_none_or(|m| m.power != self.bench.iron.power)
+    }
+
+    fn after(&mut self, step: &Step, before: &PowerState) {
+        let b = &self.bench;
+        if *before == PowerState::Off && b.iron.power == PowerState::On {
+            self.foreign = false;
+            self.data |= self.tenant.is_some();
+        }
+        if b.iron.power == PowerState::Off {
+            self.foreign = false;
+        }
+        if matches!(step, Step::EraseDrive(_)) {
+            assert!(
+                self.tenant.is_none(),
+                "a tenant's drive is erased: {:#?}",
+                self.trail
+            );
+        }
+    }
+}
+
+/// Whether the allocator may take the server: the contract's list.
+fn candidate(b: &Bench) -> bool {
+    b.state == Some(ServerState::Available)
+        && b.claim_ref.is_none()
+        && b.note(names::DIRTY).is_none()
+        && b.note(names::CLAIM_UID).is_none()
+        && b.note(names::PARKED).is_none()
+        && b.reading
+            .as_ref()
+            .is_some_and(|m| m.power == PowerState::Off)
+        && [
+            condition::HELD,
+            condition::RUNNING_UNEXPECTEDLY,
+            condition::IDENTITY_DISPUTED,
+        ]
+        .iter()
+        .all(|kind| b.finding(kind).is_none_or(|f| f.holds != Some(true)))
+}
+
+/// Visits every state that can be reached with at most `events` events; returns how many.
+fn explore(start: World, events: u32, limit: usize) -> usize {
+    let mut seen = HashSet::from([start.key()]);
+    let mut queue = VecDeque::from([start]);
+    while let Some(world) = queue.pop_front() {
+        let mut nexts = world.decisions();
+        if world.happened.count_ones() < events {
+            nexts.extend(EVENTS.iter().filter_map(|event| world.once(*event)));
+        }
+        for next in nexts {
+            if seen.insert(next.key()) {
+                queue.push_back(next);
+            }
+        }
+        assert!(
+            seen.len() < limit,
+            "the world is not small: {:#?}",
+            queue.back().map(|w| &w.trail)
+        );
+    }
+    seen.len()
+}
+
+#[test]
+fn no_order_of_events_breaks_a_promise_for_a_machine_found_off() {
+    let states = explore(World::new(false), 3, 300_000);
+    println!("{states} states");
+    assert!(states > 2_000, "{states}");
+}
+
+#[test]
+fn no_order_of_events_breaks_a_promise_for_a_machine_found_running() {
+    let states = explore(World::new(true), 3, 300_000);
+    println!("{states} states");
+    assert!(states > 500, "{states}");
+}
+
+/// From the middle of a tenancy, where the events before it need not be spent.
+#[test]
+fn no_order_of_events_breaks_a_promise_for_a_server_in_use() {
+    let mut world = World::new(false);
+    world.bench = Bench::provisioned("a");
+    world.bench.iron.drives.truncate(1);
+    world.bench.restart();
+    world.bench.reading = Some(world.bench.look());
+    world.tenant = Some("a".into());
+    world.data = true;
+    let states = explore(world, 3, 300_000);
+    println!("{states} states");
+    assert!(states > 2_000, "{states}");
+}
+
+#[test]
+fn the_check_would_notice() {
+    // A rule that shuts any claimed server down is caught at once.
+    let mut world = World::new(false);
+    world.bench = Bench::provisioned("a");
+    world.bench.reading = Some(world.bench.look());
+    world.tenant = Some("a".into());
+    assert!(std::panic::catch_unwind(|| world.check(&Step::ForceOff)).is_err());
+    let key = ClaimKey {
+        namespace: "team".into(),
+        name: "web".into(),
+    };
+    assert_eq!(world.bench.claim_ref, Some(key));
+}

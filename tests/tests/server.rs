@@ -1,0 +1,85 @@
+//! Servers on a real API server, with simulated machines.
+
+use corten_api::{
+    corten::{RunKind, RunPhase, ServerPolicy, StepOutcome},
+    metal::PowerState,
+};
+use corten_tests::lab::{Lab, World};
+use kube::{Api, ResourceExt as _, api::PostParams};
+use serde_json::json;
+
+/// A policy that takes a BMC's word for an erasure, for the machines of this laboratory.
+async fn take_their_word(lab: &Lab) {
+    let policy: ServerPolicy = serde_json::from_value(json!({
+        "metadata": {"name": lab.name()},
+        "spec": {
+            "selector": {"matchLabels": lab.labels()},
+            "cleaning": {"acceptReported": true},
+            "timeouts": {"shutdownGraceSeconds": 5},
+        },
+    }))
+    .expect("a ServerPolicy");
+    let policies: Api<ServerPolicy> = lab.all();
+    policies
+        .create(&PostParams::default(), &policy)
+        .await
+        .expect("the policy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_goes_from_its_bmc_to_a_claim_and_back() {
+    let lab = Lab::start().servers(3).available().await;
+    take_their_word(&lab).await;
+    lab.claim("web").await;
+    let server = lab.bound_server("web").await.name_any();
+    lab.eventually(|w| {
+        w.server(&server)
+            .is_some_and(|s| World::power(s) == Some(&PowerState::On))
+    })
+    .await;
+    lab.release("web").await;
+    let world = lab
+        .eventually(|w| w.available() == 3 && w.claims.is_empty())
+        .await;
+    let run = |kind: RunKind| {
+        world
+            .runs
+            .iter()
+            .find(|run| run.spec.kind == kind)
+            .expect("its run")
+    };
+    for kind in [RunKind::Provisioning, RunKind::Release, RunKind::Cleaning] {
+        let status = run(kind.clone()).status.clone().expect("a status");
+        assert_eq!(status.phase, Some(RunPhase::Succeeded), "{kind}");
+        assert!(status.intent.is_none(), "{kind}");
+    }
+    let drives = run(RunKind::Cleaning)
+        .status
+        .clone()
+        .expect("a status")
+        .drives;
+    assert!(
+        !drives.is_empty()
+            && drives
+                .iter()
+                .all(|drive| drive.outcome == StepOutcome::Succeeded),
+        "{drives:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_erasure_nobody_verified_stays_in_cleanup_with_the_reason() {
+    let lab = Lab::start().servers(1).available().await;
+    lab.claim("web").await;
+    let server = lab.bound_server("web").await.name_any();
+    lab.eventually(|w| w.powered_on() == 1).await;
+    lab.release("web").await;
+    lab.eventually(|w| {
+        w.server_condition(&server, "Erased")
+            .is_some_and(|c| c.reason == "EvidenceInsufficient")
+    })
+    .await;
+    lab.annotate_server(&server, corten_api::names::CLEANED_BY, "jane")
+        .await;
+    lab.eventually(|w| w.available() == 1).await;
+}
