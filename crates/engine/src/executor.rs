@@ -20,6 +20,8 @@ use corten_lifecycle::run::{self, Before, Phase, Settlement, Step};
 use kube::ResourceExt;
 
 pub(crate) mod hardware;
+#[cfg(test)]
+mod tests;
 
 pub use hardware::{Erasure, Hardware, SendError, Sent};
 
