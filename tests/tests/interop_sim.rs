@@ -4,6 +4,16 @@
 //! ones, which takes minutes. Deviations that are meant are in the table of `docs/simulator.md`, and here in
 //! [`Deviation`], so that one that nobody explained fails.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::large_futures,
+    reason = "a test says what is wrong by ending"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;

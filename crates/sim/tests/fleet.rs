@@ -1,5 +1,15 @@
 //! The simulated machines as a Redfish client meets them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::large_futures,
+    reason = "a test says what is wrong by ending"
+)]
+
 use std::time::Duration;
 
 use corten_sim::{

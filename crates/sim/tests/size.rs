@@ -1,5 +1,15 @@
 //! What machines cost. Alone in its binary, so that nobody else's memory is counted.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::large_futures,
+    reason = "a test says what is wrong by ending"
+)]
+
 use std::time::Instant;
 
 use corten_sim::{Fleet, Shape};

@@ -191,7 +191,8 @@ impl Context<'_> {
                 let only_password = body
                     .keys()
                     .all(|key| key == "Password" || key.contains('@'));
-                if !self.caller.is_administrator() && !(own && only_password) {
+                let allowed = self.caller.is_administrator() || (own && only_password);
+                if !allowed {
                     return Err(Failure::new(
                         StatusCode::FORBIDDEN,
                         "InsufficientPrivilege",
