@@ -254,8 +254,14 @@ impl Args {
 
     /// The allocator's configuration.
     pub fn claims(&self, lease: Lease) -> ClaimsConfig {
+        let scope = EngineConfig {
+            selector: Some(self.label_selector.clone()),
+            ..EngineConfig::default()
+        };
         ClaimsConfig {
             claims: self.claim_selector.clone(),
+            // What is made for a scope carries its labels, or its engine would not see it.
+            labels: scope.demanded_labels(),
             servers: self.label_selector.clone(),
             concurrency: self.claim_concurrency,
             ..ClaimsConfig::new(lease)

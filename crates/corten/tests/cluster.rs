@@ -1,0 +1,305 @@
+//! The binary against a real API server: `serve` and `demo` as a user starts them. One test, because what it installs and
+//! removes is the cluster's: definitions.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use corten_controlplane::{ControlPlane, Options};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_and_demo_act_only_where_they_may_and_leave_a_cluster_as_it_was() {
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    let client = plane.client().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = plane.kubeconfig();
+
+    serve_names_what_is_missing(kubeconfig).await;
+    demo_leaves_a_cluster_as_it_was(&client, kubeconfig, folder.path()).await;
+    demo_cleans_up_when_interrupted(&client, kubeconfig, folder.path()).await;
+    demo_refuses_kinds_of_others(&client, kubeconfig, folder.path()).await;
+    serve_refuses_beside_another_operator(&client, kubeconfig).await;
+    a_standby_takes_over_when_the_first_ends(&client, kubeconfig).await;
+}
+
+async fn serve_names_what_is_missing(kubeconfig: &Path) {
+    let output = serve(kubeconfig, free_port()).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(
+        said.contains("servers.metal.ironcore.dev is not installed")
+            && said.contains("--install-crds"),
+        "{said}"
+    );
+}
+
+async fn demo_leaves_a_cluster_as_it_was(client: &Client, kubeconfig: &Path, folder: &Path) {
+    let output = demo(kubeconfig, folder)
+        .arg("--once")
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    for milestone in [
+        "3 servers discovered and Available",
+        "3 claims Bound",
+        "Available again",
+        "what happened",
+    ] {
+        assert!(said.contains(milestone), "{milestone}:\n{said}");
+    }
+    nothing_of_the_demo_is_left(client).await;
+}
+
+async fn demo_cleans_up_when_interrupted(client: &Client, kubeconfig: &Path, folder: &Path) {
+    let mut child = demo(kubeconfig, folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut said = String::new();
+    while !said.contains("Ctrl-C ends everything") {
+        let mut buffer = [0; 4096];
+        let read = stdout.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "it ended early:\n{said}");
+        said.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    signal(&child, "INT").await;
+    stdout.read_to_string(&mut said).await.unwrap();
+    assert!(
+        child.wait().await.unwrap().success(),
+        "Ctrl-C is how it ends:\n{said}"
+    );
+    nothing_of_the_demo_is_left(client).await;
+    let left: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(
+        left.iter()
+            .all(|name| name == ".lock" || name == "corten-serve.log"),
+        "{left:?}"
+    );
+}
+
+async fn demo_refuses_kinds_of_others(client: &Client, kubeconfig: &Path, folder: &Path) {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let mut foreign = corten_api::crds()
+        .into_iter()
+        .find(|crd| crd.name_any() == "endpoints.metal.ironcore.dev")
+        .unwrap();
+    foreign.metadata.managed_fields = None;
+    api.create(&PostParams::default(), &foreign).await.unwrap();
+    let output = demo(kubeconfig, folder)
+        .arg("--once")
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && said.contains("endpoints.metal.ironcore.dev"),
+        "{said}"
+    );
+    assert!(
+        api.get_opt("endpoints.metal.ironcore.dev")
+            .await
+            .unwrap()
+            .is_some(),
+        "it is somebody's, and stays"
+    );
+    assert_eq!(installed(client).await, ["endpoints.metal.ironcore.dev"]);
+}
+
+async fn serve_refuses_beside_another_operator(client: &Client, kubeconfig: &Path) {
+    let now = jiff::Timestamp::now();
+    let lease: Lease = serde_json::from_value(json!({
+        "metadata": {"name": "f26702e4.ironcore.dev", "namespace": "default"},
+        "spec": {"holderIdentity": "metal-operator-0", "leaseDurationSeconds": 15, "renewTime": format!("{now:.6}")},
+    }))
+    .unwrap();
+    let leases: Api<Lease> = Api::namespaced(client.clone(), "default");
+    leases.create(&PostParams::default(), &lease).await.unwrap();
+    let output = serve(kubeconfig, free_port())
+        .arg("--install-crds")
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{said}");
+    assert!(
+        said.contains("metal-operator-0") && said.contains("--despite-other-operators"),
+        "{said}"
+    );
+    leases
+        .delete("f26702e4.ironcore.dev", &DeleteParams::default())
+        .await
+        .unwrap();
+}
+
+async fn a_standby_takes_over_when_the_first_ends(client: &Client, kubeconfig: &Path) {
+    let (one, other) = (free_port(), free_port());
+    let mut first = serve(kubeconfig, one).kill_on_drop(true).spawn().unwrap();
+    assert!(becomes(one, "ready: acting").await);
+    let mut second = serve(kubeconfig, other).kill_on_drop(true).spawn().unwrap();
+    assert!(becomes(other, "ready: standing by").await);
+    assert!(get(other, "/healthz").await.contains("ok"));
+    assert!(get(one, "/metrics").await.ends_with("# EOF\n"));
+    signal(&first, "TERM").await;
+    assert!(
+        first.wait().await.unwrap().success(),
+        "SIGTERM ends it in order"
+    );
+    assert!(
+        becomes(other, "ready: acting").await,
+        "the Lease was let go, so the standby need not wait it out"
+    );
+    // A definition that would refuse what is written is noticed before anything acts.
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/state/enum";
+    let patch = serde_json::from_value(
+        json!([{"op": "add", "path": path, "value": ["Initial", "Available"]}]),
+    )
+    .unwrap();
+    api.patch(
+        "servers.metal.ironcore.dev",
+        &PatchParams::default(),
+        &Patch::<()>::Json(patch),
+    )
+    .await
+    .unwrap();
+    let output = serve(kubeconfig, one).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("servers.metal.ironcore.dev is narrower than ours at .status.state"),
+        "{said}"
+    );
+    signal(&second, "TERM").await;
+    assert!(second.wait().await.unwrap().success());
+}
+
+fn corten() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corten"));
+    // What the developer's shell has set is not part of the test.
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| name.starts_with("CORTEN_") || name == "KUBECONFIG")
+    {
+        command.env_remove(name);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn serve(kubeconfig: &Path, port: u16) -> Command {
+    let mut command = corten();
+    command
+        .arg("serve")
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .arg(format!("--admin-address=127.0.0.1:{port}"));
+    // Nobody reads a long-running replica's log here, and a full pipe would stop it.
+    command.arg("--log=error");
+    command
+}
+
+fn demo(kubeconfig: &Path, folder: &Path) -> Command {
+    let mut command = corten();
+    command
+        .arg("demo")
+        .arg("--cluster-kubeconfig")
+        .arg(kubeconfig)
+        .arg("--folder")
+        .arg(folder)
+        .arg("--machines=3");
+    command
+}
+
+async fn installed(client: &Client) -> Vec<String> {
+    let all = Api::<CustomResourceDefinition>::all(client.clone())
+        .list_metadata(&ListParams::default())
+        .await
+        .unwrap();
+    all.iter()
+        .filter(|crd| crd.metadata.deletion_timestamp.is_none())
+        .map(kube::ResourceExt::name_any)
+        .collect()
+}
+
+async fn nothing_of_the_demo_is_left(client: &Client) {
+    assert_eq!(installed(client).await, [""; 0]);
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    for _ in 0..300 {
+        if namespaces.get_opt("corten-demo").await.unwrap().is_none() && undefined(client).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("namespace corten-demo or a definition is still there after 30 s");
+}
+
+/// Definitions that are being deleted are still there for a moment.
+async fn undefined(client: &Client) -> bool {
+    let all = Api::<CustomResourceDefinition>::all(client.clone())
+        .list_metadata(&ListParams::default())
+        .await
+        .unwrap();
+    all.items.is_empty()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+async fn signal(child: &Child, name: &str) {
+    let pid = child.id().unwrap().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
+}
+
+async fn get(port: u16, path: &str) -> String {
+    let ask = async {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+        stream
+            .write_all(
+                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    .as_bytes(),
+            )
+            .await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    ask.await.unwrap_or_default()
+}
+
+async fn becomes(port: u16, wanted: &str) -> bool {
+    for _ in 0..300 {
+        if get(port, "/readyz").await.contains(wanted) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    false
+}
