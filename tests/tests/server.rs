@@ -83,3 +83,58 @@ async fn a_server_whose_erasure_nobody_verified_stays_in_cleanup_with_the_reason
         .await;
     lab.eventually(|w| w.available() == 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_vanished_without_a_release_holds_the_server_as_it_runs() {
+    let lab = Lab::start().servers(1).without_claims().available().await;
+    let server = lab.world().await.servers[0].name_any();
+    // Bound by hand, to a claim that nobody has.
+    let servers = lab.all::<corten_api::metal::Server>();
+    lab.edit(
+        &servers,
+        &server,
+        json!({
+            "metadata": {"annotations": {
+                (corten_api::names::CLAIM_UID): "00000000-aaaa",
+                (corten_api::names::DIRTY): "00000000-aaaa",
+            }},
+            "spec": {"serverClaimRef": {"namespace": lab.namespace(), "name": "gone"}},
+        }),
+    )
+    .await;
+    lab.eventually(|w| {
+        w.server_condition(&server, "Held")
+            .is_some_and(|c| c.status == "True" && c.reason == "ClaimMissing")
+    })
+    .await;
+    let world = lab.world().await;
+    assert!(world.runs.is_empty(), "{:?}", world.runs);
+    assert_eq!(
+        World::power(world.server(&server).expect("the server")),
+        Some(&PowerState::Off)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_cut_off_in_the_middle_is_taken_over_and_each_power_on_is_sent_once() {
+    let mut lab = Lab::start().servers(2).available().await;
+    lab.claim_many(2).await;
+    for _ in 0..4 {
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        lab.crash_engine().await;
+        lab.start_engine();
+    }
+    let world = lab
+        .eventually(|w| {
+            w.powered_on() == 2 && w.in_state(&corten_api::metal::ServerState::Reserved) == 2
+        })
+        .await;
+    for run in &world.runs {
+        let results = run.status.clone().unwrap_or_default().results;
+        let sent = results
+            .iter()
+            .filter(|r| r.step == "PowerOn" && r.outcome == StepOutcome::Succeeded)
+            .count();
+        assert!(sent <= 1, "{results:?}");
+    }
+}

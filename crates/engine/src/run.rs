@@ -174,7 +174,7 @@ impl RunIndex {
         }
         found
             .closed
-            .sort_by(|a, b| b.finished_at.cmp(&a.finished_at));
+            .sort_by_key(|run| std::cmp::Reverse(run.finished_at));
         found
     }
 

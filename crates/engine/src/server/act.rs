@@ -399,22 +399,14 @@ fn amended(server: &Server, amendment: &Amendment) -> Server {
         amended.spec.boot_configuration_ref = None;
         amended.spec.power = None;
     }
+    let ours = |f: &String| f == names::FINALIZER_SERVER;
+    let has = amended.finalizers().iter().any(ours);
     match amendment.finalizer {
-        Some(true) => {
-            if !amended
-                .finalizers()
-                .iter()
-                .any(|f| f == names::FINALIZER_SERVER)
-            {
-                amended
-                    .finalizers_mut()
-                    .push(names::FINALIZER_SERVER.to_owned());
-            }
-        }
-        Some(false) => amended
+        Some(true) if !has => amended
             .finalizers_mut()
-            .retain(|f| f != names::FINALIZER_SERVER),
-        None => {}
+            .push(names::FINALIZER_SERVER.to_owned()),
+        Some(false) => amended.finalizers_mut().retain(|f| !ours(f)),
+        _ => {}
     }
     amended
 }
