@@ -179,6 +179,10 @@ fn system(draft: &mut Draft, spec: &Spec, node: usize) {
             Check::Nullable(Box::new(Check::Text(1024))),
             Store::BootUefiTarget(node),
         );
+        if spec.boot_targets.contains(&"UefiBootNext") {
+            let name = Check::Nullable(Box::new(Check::Text(16)));
+            draft.setting(&path, "/Boot/BootNext", name);
+        }
         if spec.http_boot_uri {
             draft.writable(
                 &path,
@@ -233,6 +237,9 @@ fn boot(spec: &Spec, node: usize, path: &str) -> Value {
         });
         if let (Some(boot), Value::Object(more)) = (boot.as_object_mut(), more) {
             boot.extend(more);
+            if spec.boot_targets.contains(&"UefiBootNext") {
+                boot.insert("BootNext".into(), Value::Null);
+            }
             if spec.http_boot_uri {
                 boot.insert("HttpBootUri".into(), slot("boot-uri", node).into());
             }
