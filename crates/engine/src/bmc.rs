@@ -6,6 +6,7 @@
 mod deletion;
 mod look;
 mod open;
+mod operation;
 mod record;
 mod rotation;
 
@@ -299,6 +300,9 @@ impl BmcController {
             self.ensure_finalizer(&bmc).await?
         };
         let wanted = self.wanted(&bmc);
+        if asks_for_operation(&bmc) {
+            memory.next_look = None;
+        }
         let now = Instant::now();
         if let (Ok(wanted), Some(at)) = (&wanted, memory.next_look)
             && memory.wanted.as_ref() == Some(wanted)
@@ -311,7 +315,11 @@ impl BmcController {
             Err(error) => Err(error.into()),
         };
         let wait = match looked {
-            Ok(seen) => self.record_seen(&bmc, seen, memory).await?,
+            Ok(seen) => {
+                let wait = self.record_seen(&bmc, seen, memory).await?;
+                self.operate(&bmc, memory).await?;
+                wait
+            }
             Err(LookError::Api(failure)) => return Err(failure),
             Err(error) => self.record_failure(&bmc, &error, memory).await?,
         };
@@ -346,6 +354,10 @@ impl Reconcile for BmcController {
         }
         next
     }
+}
+
+fn asks_for_operation(bmc: &Bmc) -> bool {
+    bmc.annotations().contains_key(names::OPERATION)
 }
 
 /// The Secret that an object means.

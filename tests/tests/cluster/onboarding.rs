@@ -360,6 +360,36 @@ async fn a_server_with_its_bmc_inline_needs_no_bmc_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bmc_is_restarted_once_when_asked_and_its_machine_runs_on() {
+    let lab = Lab::start().servers(1).available().await;
+    let bmc = lab.endpoint(0).to_owned();
+    let machine = lab.fleet().machine(0);
+    machine.record(true);
+    let asked = json!({ "metadata": { "annotations": { "metal.ironcore.dev/operation": "graceful-restart-bmc" } } });
+    lab.edit(&lab.all::<Bmc>(), &bmc, asked).await;
+    let consumed = |world: &World| {
+        let bmc = world.bmc(&bmc).unwrap();
+        bmc.annotations()
+            .keys()
+            .all(|key| !key.contains("operation") && !key.contains("intent"))
+    };
+    lab.eventually(consumed).await;
+    lab.within(A_MINUTE, |world| is_ready(world, &bmc)).await;
+    let restarts = |journal: &[String]| {
+        journal
+            .iter()
+            .filter(|line| line.contains("Manager.Reset"))
+            .count()
+    };
+    assert_eq!(restarts(&machine.journal()), 1, "{:?}", machine.journal());
+    let touched = machine
+        .journal()
+        .iter()
+        .any(|line| line.contains("ComputerSystem.Reset"));
+    assert!(!touched, "{:?}", machine.journal());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bmc_that_dies_is_said_to_be_lost_within_a_minute_and_keeps_what_was_known() {
     let lab = Lab::start().servers(2).available().await;
     let (dead, alive) = (lab.endpoint(0).to_owned(), lab.endpoint(1).to_owned());
