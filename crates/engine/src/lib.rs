@@ -25,7 +25,7 @@ use std::sync::Arc;
 use corten_kit::{Events, Lease, lease::LeaseConfig};
 use kube::Client;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use config::{BootProvider, EngineConfig};
 pub use context::Context;
@@ -56,6 +56,8 @@ pub async fn run(
     // The lease outlives the controllers: what they have under way ends first.
     let release = CancellationToken::new();
     let (lease, keeper) = Lease::start(client.clone(), lease_config, release.clone());
+    // Whoever drops this future half-way stops renewing too, as a crash would.
+    let keeper = AbortOnDropHandle::new(keeper);
     let events = Events::start(client.clone(), "engine", &config.instance);
     let context = Context::new(client, config, lease, events);
     let outcome = run_with(context, shutdown).await;

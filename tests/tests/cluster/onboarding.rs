@@ -390,6 +390,51 @@ async fn a_bmc_is_restarted_once_when_asked_and_its_machine_runs_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_killed_while_onboarding_ends_with_one_of_everything_and_no_failed_login()
+{
+    let mut lab = Lab::start()
+        .servers(8)
+        .engine(|config| config.lease_duration = Duration::from_secs(2))
+        .onboarding()
+        .await;
+    for pause in [30, 90, 200, 400] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        lab.crash_engine().await;
+        lab.start_engine();
+        // The crashed one's Lease has to run out first.
+        tokio::time::sleep(Duration::from_millis(2200)).await;
+    }
+    let settled = |world: &World| {
+        world.bmcs.len() == 8
+            && world
+                .bmcs
+                .iter()
+                .all(|bmc| matches!(ready(world, &bmc.name_any()).1, "Connected" | "LoginHeld"))
+    };
+    let world = lab.eventually(settled).await;
+    assert_eq!(lab.fleet().counts().failed_logins, 0);
+    // A crash between a login and its record costs ten minutes, never an account; a person may shorten them.
+    for bmc in world
+        .bmcs
+        .iter()
+        .filter(|bmc| ready(&world, &bmc.name_any()).1 == "LoginHeld")
+    {
+        let shortened =
+            json!({ "metadata": { "annotations": { "corten.dev/next-login-attempt": null } } });
+        lab.edit(&lab.all::<Bmc>(), &bmc.name_any(), shortened)
+            .await;
+    }
+    let world = lab.eventually(|world| world.available() == 8).await;
+    assert_eq!((world.bmcs.len(), world.servers.len()), (8, 8));
+    assert_eq!(lab.fleet().counts().failed_logins, 0);
+    assert!(
+        lab.fleet()
+            .machines()
+            .all(|machine| machine.resets().is_empty())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bmc_that_dies_is_said_to_be_lost_within_a_minute_and_keeps_what_was_known() {
     let lab = Lab::start().servers(2).available().await;
     let (dead, alive) = (lab.endpoint(0).to_owned(), lab.endpoint(1).to_owned());

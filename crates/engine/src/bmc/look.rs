@@ -57,7 +57,8 @@ impl BmcController {
     ) -> Result<Seen, LookError> {
         let connected = self.way(bmc, wanted, memory).await?;
         if let Some(held) = &memory.held {
-            if held.secret_version == connected.secret_version && held.until > Timestamp::now() {
+            let still = self.is_still_held(bmc, held.until);
+            if held.secret_version == connected.secret_version && still {
                 let why = "the last login was refused".into();
                 return Err(ConnectError::Gateway(GatewayError::LoginHeld {
                     until: held.until,
@@ -152,6 +153,18 @@ impl BmcController {
             .map_err(Failure::at("pin certificate"))?;
         tracing::info!(bmc = %bmc.name_any(), pin, "certificate pinned at first sight");
         Ok(pin)
+    }
+
+    /// A person may take a hold back by removing the annotation, unless this process itself was refused.
+    fn is_still_held(&self, bmc: &Bmc, until: Timestamp) -> bool {
+        let now = Timestamp::now();
+        let known = self
+            .context
+            .connector
+            .ledger
+            .held_until(&bmc.name_any())
+            .is_some_and(|until| until > now);
+        known || (until > now && bmc.annotations().contains_key(names::NEXT_LOGIN_ATTEMPT))
     }
 
     fn remember_refusal(

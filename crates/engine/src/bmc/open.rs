@@ -54,6 +54,12 @@ impl BmcController {
         let service = greet(connected).await.map_err(ConnectError::Gateway)?;
         let systems = service.systems().await.map_err(ConnectError::Gateway)?;
         let shown = self.place(&name, &access, systems)?;
+        if shown.iter().any(|system| self.is_to_be_discovered(system)) {
+            // The login worked: written before the long reading, so that a crash in it does not cost the login budget.
+            let system = shown.first().map(|system| &system.facts);
+            self.record_login(bmc, connected, system, shown.len())
+                .await?;
+        }
         let inventories = self.inventories(&service, &shown).await?;
         let from_inventory = inventories
             .iter()

@@ -8,13 +8,14 @@ use corten_api::{
 };
 use corten_kit::{ObjectKey, Subject, conditions};
 use corten_lifecycle::bmc::watch;
-use corten_redfish::GatewayError;
+use corten_redfish::{GatewayError, inventory::SystemFacts};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::{BmcController, LookError, Memory, jittered, look::Seen};
 use crate::{
-    connect::ConnectError,
+    connect::{ConnectError, Connected},
     failure::Failure,
     fleet::{Access, Link},
     inventory,
@@ -59,7 +60,7 @@ impl BmcController {
                 status = inventory::bmc_status(manager, system.as_deref());
                 status.conditions = current.conditions.clone();
             }
-            message = format!("Redfish answers at {}", url.trim_end_matches('/'));
+            message = answers(url);
             let what = [
                 &status.manufacturer,
                 &status.model,
@@ -71,10 +72,7 @@ impl BmcController {
                 .map(String::as_str)
                 .collect::<Vec<_>>()
                 .join(" ");
-            note = format!(
-                "{message}: {what}, {systems} system{}",
-                if *systems == 1 { "" } else { "s" }
-            );
+            note = format!("{message}: {what}, {}", counted(*systems));
         }
         self.add_address(&mut status, memory);
         status.state = Some(BmcState::Enabled);
@@ -93,21 +91,69 @@ impl BmcController {
             .apply_status_if_changed(&bmc, Some(&current), &status)
             .await
             .map_err(Failure::at("record"))?;
+        self.say_up(&bmc, before.as_ref(), note);
+        Ok(wait)
+    }
+
+    /// The BMC let us in, and the reading of its machines begins: Ready, with what is known so far.
+    pub(super) async fn record_login(
+        &self,
+        bmc: &Bmc,
+        connected: &Connected,
+        system: Option<&SystemFacts>,
+        systems: usize,
+    ) -> Result<(), Failure> {
+        let Some(bmc) = self.context.bmcs.store.get(&ObjectKey::of(bmc)) else {
+            return Ok(());
+        };
+        let current = owned(&bmc);
+        if conditions::is_true(&current.conditions, names::CONDITION_READY) {
+            return Ok(());
+        }
+        let mut status = current.clone();
+        if let Some(maker) = system.and_then(|system| system.manufacturer.clone()) {
+            status.manufacturer.get_or_insert(maker);
+        }
+        status.last_seen = None;
+        status.state = Some(BmcState::Enabled);
+        let message = answers(connected.url.as_str());
+        let condition = conditions::yes(names::CONDITION_READY, "Connected", message.clone());
+        conditions::set(
+            &mut status.conditions,
+            condition,
+            bmc.metadata.generation,
+            Timestamp::now(),
+        );
+        let objects = &self.context.bmcs.objects;
+        objects
+            .apply_status_if_changed(&bmc, Some(&current), &status)
+            .await
+            .map_err(Failure::at("record"))?;
+        let what = system
+            .and_then(|system| system.manufacturer.as_deref())
+            .unwrap_or("a machine");
+        let note = format!("{message}: {what}, {}", counted(systems));
+        self.say_up(
+            &bmc,
+            conditions::get(&current.conditions, names::CONDITION_READY),
+            note,
+        );
+        Ok(())
+    }
+
+    fn say_up(&self, bmc: &Arc<Bmc>, before: Option<&Condition>, note: String) {
+        let subject = Subject::of(&**bmc);
         match before {
             Some(before) if before.status == "True" => {}
-            Some(before) if current.last_seen.is_some() || before.status == "False" => {
+            Some(before) => {
                 self.context.events.normal(
-                    &Subject::of(&*bmc),
+                    &subject,
                     "Recovered",
                     format!("{note} (was {})", before.reason),
                 );
             }
-            _ => self
-                .context
-                .events
-                .normal(&Subject::of(&*bmc), "Connected", note),
+            None => self.context.events.normal(&subject, "Connected", note),
         }
-        Ok(wait)
     }
 
     /// The BMC did not answer, or may not be spoken to. Returns the time to the next look.
@@ -265,7 +311,11 @@ impl BmcController {
                             None => format!(" ({secret})"),
                         }
                     }
-                    ConnectError::Gateway(GatewayError::LoginHeld { .. }) => format!(" ({secret})"),
+                    ConnectError::Gateway(GatewayError::LoginHeld { .. }) => format!(
+                        " ({secret}). If the credentials are known to be right, remove the annotation {} from BMC {}",
+                        names::NEXT_LOGIN_ATTEMPT,
+                        bmc.name_any()
+                    ),
                     ConnectError::Gateway(GatewayError::TlsFailed { .. }) => {
                         format!(" (annotation {} of BMC {})", names::TLS_PIN, bmc.name_any())
                     }
@@ -280,6 +330,14 @@ impl BmcController {
             }
         }
     }
+}
+
+fn answers(url: &str) -> String {
+    format!("Redfish answers at {}", url.trim_end_matches('/'))
+}
+
+fn counted(systems: usize) -> String {
+    format!("{systems} system{}", if systems == 1 { "" } else { "s" })
 }
 
 pub(super) fn owned(bmc: &Bmc) -> BmcStatus {
