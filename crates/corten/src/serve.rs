@@ -63,14 +63,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     tasks.spawn({
         let (client, stop) = (client.clone(), stop.clone());
         async move {
-            corten_claims::run(client, claims, stop).await;
+            Box::pin(corten_claims::run(client, claims, stop)).await;
             Ok(())
         }
     });
     tasks.spawn({
         let (client, stop) = (client.clone(), stop.clone());
         async move {
-            corten_engine::run(client, engine, stop)
+            Box::pin(corten_engine::run(client, engine, stop))
                 .await
                 .context("the engine")
         }

@@ -1,6 +1,13 @@
 //! The binary against a real API server: `serve` and `demo` as a user starts them. One test, because what it installs and
 //! removes is the cluster's: definitions.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of a test"
+)]
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;

@@ -168,7 +168,6 @@ impl Cluster {
                 api_version: format!("{}/v1alpha1", definition.spec.group),
                 kind: names.kind.clone(),
                 plural: names.plural.clone(),
-                ..ApiResource::erase::<Server>(&())
             };
             let objects: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
             let left = objects
