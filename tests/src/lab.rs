@@ -1,6 +1,6 @@
 //! A laboratory: a real API server, simulated machines, the engine and the allocator in this process.
 //!
-//! ```ignore
+//! ```text
 //! let lab = Lab::start().servers(100).available().await;
 //! let claims = lab.claim_many(200).await;
 //! lab.eventually(|w| w.bound() == 100 && w.waiting() == 100).await;

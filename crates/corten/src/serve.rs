@@ -82,6 +82,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = %args.namespace, selector = %args.label_selector, "corten serves");
 
     let outcome = tokio::select! {
+        // In this order: controllers that end because they were asked to are no failure.
+        biased;
         () = shutdown.cancelled() => Ok(()),
         Some(ended) = tasks.join_next() => match ended {
             Ok(Ok(())) => Err(anyhow::anyhow!("a controller ended unexpectedly")),

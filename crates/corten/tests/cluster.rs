@@ -155,17 +155,14 @@ async fn serve_refuses_beside_another_operator(client: &Client, kubeconfig: &Pat
 
 async fn a_standby_takes_over_when_the_first_ends(client: &Client, kubeconfig: &Path) {
     let (one, other) = (free_port(), free_port());
-    let mut first = serve(kubeconfig, one).kill_on_drop(true).spawn().unwrap();
+    let first = serve(kubeconfig, one).kill_on_drop(true).spawn().unwrap();
     assert!(becomes(one, "ready: acting").await);
-    let mut second = serve(kubeconfig, other).kill_on_drop(true).spawn().unwrap();
+    let second = serve(kubeconfig, other).kill_on_drop(true).spawn().unwrap();
     assert!(becomes(other, "ready: standing by").await);
     assert!(get(other, "/healthz").await.contains("ok"));
     assert!(get(one, "/metrics").await.ends_with("# EOF\n"));
     signal(&first, "TERM").await;
-    assert!(
-        first.wait().await.unwrap().success(),
-        "SIGTERM ends it in order"
-    );
+    ends_in_order(first).await;
     assert!(
         becomes(other, "ready: acting").await,
         "the Lease was let go, so the standby need not wait it out"
@@ -191,7 +188,16 @@ async fn a_standby_takes_over_when_the_first_ends(client: &Client, kubeconfig: &
         "{said}"
     );
     signal(&second, "TERM").await;
-    assert!(second.wait().await.unwrap().success());
+    ends_in_order(second).await;
+}
+
+async fn ends_in_order(child: Child) {
+    let output = child.wait_with_output().await.unwrap();
+    assert!(
+        output.status.success(),
+        "SIGTERM: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn corten() -> Command {

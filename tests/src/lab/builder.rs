@@ -11,10 +11,12 @@ use serde_json::json;
 use super::{Lab, controllers::Controllers};
 use crate::control_plane;
 
+type Change = Box<dyn FnOnce(&mut EngineConfig) + Send>;
+
 /// How a laboratory is to be: each method is a part of the sentence, the last one starts it.
 pub struct LabBuilder {
     fleet: Builder,
-    configure: Vec<Box<dyn FnOnce(&mut EngineConfig) + Send>>,
+    configure: Vec<Change>,
     allocator: bool,
     own: bool,
 }

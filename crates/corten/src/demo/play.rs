@@ -20,7 +20,8 @@ use super::story::{Story, table};
 use super::view::{self, View};
 
 const SHAPES: [Shape; 4] = [Shape::Dell, Shape::Hpe, Shape::Lenovo, Shape::Supermicro];
-const CLAIMS: [&str; 3] = ["any-server", "by-name", "by-label"];
+const BY_NAME: &str = "by-name";
+const CLAIMS: [&str; 3] = [BY_NAME, "by-label", "any-server"];
 /// A reference that a registry could have; until the boot services land, its text is checked and nothing is fetched.
 const IMAGE: &str = "ghcr.io/gardenlinux/gardenlinux:1877";
 const AT_ONCE: usize = 8;
@@ -228,16 +229,23 @@ impl Stage {
             .last()
             .map(kube::ResourceExt::name_any)
             .unwrap_or_default();
+        // The choosiest first: a claim for any server could take the very one that another asks for by name, and it
+        // would then wait, as it should.
         let demands = [
-            json!({}),
             json!({"serverRef": {"name": favourite}}),
             json!({"serverSelector": {"matchLabels": labels()}}),
+            json!({}),
         ];
         let api: Api<ServerClaim> = Api::namespaced(self.cluster.client.clone(), NAMESPACE);
         for (name, demand) in CLAIMS.into_iter().zip(demands) {
             api.create(&PostParams::default(), &claim(name, demand)?)
                 .await
                 .with_context(|| format!("ServerClaim {name}"))?;
+            if name == BY_NAME {
+                let bound = |view: &View| view.bound() == 1;
+                self.until("claim by name Bound", BOUND_WITHIN, bound)
+                    .await?;
+            }
         }
         self.story.say(format!(
             "applied {} ServerClaims: {}",
