@@ -22,7 +22,7 @@ mod server;
 
 use std::sync::Arc;
 
-use corten_kit::{Events, Lease, lease::LeaseConfig};
+use corten_kit::{Events, Lease, gate, lease::LeaseConfig};
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -121,11 +121,11 @@ impl Controllers {
     fn start(&self, context: &Context, term: &CancellationToken) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         server::start(context, term, &mut tasks);
-        tasks.spawn(self.endpoint.clone().run(term.clone()));
-        tasks.spawn(self.bmc.clone().run(term.clone()));
+        tasks.spawn(gate::carried(self.endpoint.clone().run(term.clone())));
+        tasks.spawn(gate::carried(self.bmc.clone().run(term.clone())));
         tasks.spawn(self.inline.clone().run(term.clone()));
         if context.config.boot == BootProvider::Builtin {
-            tasks.spawn(self.boot.clone().run(term.clone()));
+            tasks.spawn(gate::carried(self.boot.clone().run(term.clone())));
         }
         tasks
     }

@@ -197,11 +197,20 @@ impl RunIndex {
             })
     }
 
-    /// Destructive starts that are on record, of all servers.
-    pub fn destructive_starts(&self, since: Timestamp) -> Vec<Start> {
+    /// Destructive starts that are on record, of the runs that carry `labels`.
+    pub fn destructive_starts(
+        &self,
+        since: Timestamp,
+        labels: &BTreeMap<String, String>,
+    ) -> Vec<Start> {
         self.store
             .all()
             .iter()
+            .filter(|run| {
+                labels
+                    .iter()
+                    .all(|(key, value)| run.labels().get(key) == Some(value))
+            })
             .filter_map(|run| start(run))
             .filter(|start| start.at > since)
             .collect()

@@ -13,7 +13,7 @@ mod wakes;
 use std::{sync::Arc, time::Duration};
 
 use corten_api::corten::ServerRun;
-use corten_kit::{Driver, Lease, Next, ObjectKey, Objects, Reconcile, ReconcileError};
+use corten_kit::{Driver, Lease, Next, ObjectKey, Objects, Reconcile, ReconcileError, gate};
 use corten_lifecycle::server::{self as rules, Act, Decision};
 use dashmap::DashMap;
 use jiff::Timestamp;
@@ -85,6 +85,7 @@ pub(crate) fn start(ctx: &Context, term: &CancellationToken, tasks: &mut JoinSet
             ctx.servers.store.clone(),
             ctx.policies.store.clone(),
             runs.clone(),
+            &ctx.config,
         ),
         executor: Executor::new(ctx.runs.objects.clone(), ctx.lease.clone()),
         memory: DashMap::new(),
@@ -94,7 +95,9 @@ pub(crate) fn start(ctx: &Context, term: &CancellationToken, tasks: &mut JoinSet
     let changes = wakes::start(ctx, term, tasks);
     let driver = Driver::new("server", ctx.config.concurrency);
     let term = term.clone();
-    tasks.spawn(async move { driver.run(controller, changes, term).await });
+    tasks.spawn(gate::carried(async move {
+        driver.run(controller, changes, term).await
+    }));
 }
 
 impl Reconcile for Controller {

@@ -24,7 +24,7 @@ use tokio_util::{
     time::{DelayQueue, delay_queue},
 };
 
-use crate::{key::ObjectKey, metrics};
+use crate::{gate, key::ObjectKey, metrics};
 
 /// When to call a reconcile again, besides when something changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,9 +208,9 @@ impl<R: Reconcile> Queue<R> {
             self.busy.insert(key.clone());
             let reconciler = self.reconciler.clone();
             let task_key = key.clone();
-            let task = self
-                .running
-                .spawn(async move { reconciler.reconcile(&task_key).await });
+            let task = self.running.spawn(gate::carried(async move {
+                reconciler.reconcile(&task_key).await
+            }));
             self.by_task.insert(task.id(), (key, Instant::now()));
         }
         metrics::queue(self.driver.name, self.ready.len(), self.running.len());

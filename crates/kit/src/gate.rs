@@ -68,9 +68,20 @@ impl Gate {
     }
 }
 
-/// Runs `future` behind `gate`. Tasks that it spawns are not behind it unless they take [`current`] along.
+/// Runs `future` behind `gate`. Tasks that it spawns are not behind it unless they are [`carried`].
 pub async fn with<F: Future>(gate: Gate, future: F) -> F::Output {
     GATE.scope(gate, future).await
+}
+
+/// `future` behind the gate that this task runs behind, if there is one: for a task that is about to be spawned.
+pub fn carried<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let gate = current();
+    async move {
+        match gate {
+            Some(gate) => with(gate, future).await,
+            None => future.await,
+        }
+    }
 }
 
 /// The gate that this task runs behind, to hand to a spawned one.

@@ -1,6 +1,6 @@
 //! The shard's brake and rates, kept in memory and judged from what is recorded.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -15,7 +15,7 @@ use corten_lifecycle::{
     server::Guard,
 };
 
-use crate::run::RunIndex;
+use crate::{config::EngineConfig, run::RunIndex};
 
 /// The shard's limits. Clones share them.
 #[derive(Clone)]
@@ -23,6 +23,9 @@ pub(super) struct Guards {
     servers: Store<Server>,
     policies: Store<ServerPolicy>,
     runs: RunIndex,
+    /// Labels of this shard's runs: what another shard does is that one's brake. One that is told apart by labels which runs do not carry
+    /// counts all, which is early and never late.
+    shard: Arc<BTreeMap<String, String>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -59,11 +62,15 @@ impl Guards {
         servers: Store<Server>,
         policies: Store<ServerPolicy>,
         runs: RunIndex,
+        config: &EngineConfig,
     ) -> Self {
+        let mut shard = config.demanded_labels();
+        shard.retain(|key, _| key == names::AGENT || key == names::MANAGED_BY);
         Self {
             servers,
             policies,
             runs,
+            shard: Arc::new(shard),
             state: Arc::new(Mutex::new(State {
                 starts: None,
                 lost: None,
@@ -137,7 +144,7 @@ impl Guards {
         let since = now.checked_sub(brake::MEMORY).unwrap_or(Timestamp::MIN);
         let starts = state
             .starts
-            .get_or_insert_with(|| self.runs.destructive_starts(since));
+            .get_or_insert_with(|| self.runs.destructive_starts(since, &self.shard));
         starts.retain(|start| start.at > since && acknowledged.is_none_or(|ack| start.at > ack));
         brake::judge(starts, brake::limit(self.servers.len(), None), acknowledged)
     }
