@@ -50,12 +50,14 @@ impl Allocator {
     pub fn new(client: Client, config: ClaimsConfig, stores: Stores) -> Arc<Self> {
         let manager = names::MANAGER_CLAIMS;
         let (wake, woken) = mpsc::unbounded_channel();
+        let events = Events::start(client.clone(), "claims", &config.instance);
+        events.tell_of_broken(&stores.claims);
         Arc::new(Self {
             servers: Objects::new(client.clone(), manager, stores.servers.clone()),
             any_server: Objects::uncached(client.clone(), manager),
             claims: Objects::new(client.clone(), manager, stores.claims.clone()),
-            boots: Objects::new(client.clone(), manager, stores.boots.clone()),
-            events: Events::start(client, "claims", &config.instance),
+            boots: Objects::new(client, manager, stores.boots.clone()),
+            events,
             index: Mutex::new(Index::new(config.seed)),
             binding: Mutex::default(),
             stores,

@@ -147,13 +147,21 @@ impl Context {
             policies.store.clone(),
             config.assume_http_for.clone(),
         );
+        let (endpoints, boots, runs) = (Kind::new(&client), Kind::new(&client), Kind::new(&client));
+        events.tell_of_broken(&endpoints.store);
+        events.tell_of_broken(&bmcs.store);
+        events.tell_of_broken(&servers.store);
+        events.tell_of_broken(&boots.store);
+        events.tell_of_broken(&runs.store);
+        events.tell_of_broken(&policies.store);
         Self {
-            endpoints: Kind::new(&client),
+            endpoints,
             bmcs,
             servers,
-            boots: Kind::new(&client),
+            boots,
+            // The allocator tells of those that cannot be read.
             claims: Kind::new(&client),
-            runs: Kind::new(&client),
+            runs,
             policies,
             inventory_metadata: Store::new(),
             inventories: Objects::uncached(client.clone(), names::MANAGER_ENGINE),

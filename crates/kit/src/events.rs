@@ -15,7 +15,7 @@ use kube::{Api, Client, Resource, api::PostParams};
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::{key::ObjectKey, metrics};
+use crate::{key::ObjectKey, metrics, store::Store};
 
 const QUEUE: usize = 4096;
 const SENDERS: usize = 8;
@@ -71,6 +71,21 @@ impl Events {
             controller,
             instance: instance.chars().take(128).collect::<String>().into(),
         }
+    }
+
+    /// Says of each object that `store` cannot read that it cannot, and what is wrong with it: nothing is done for it meanwhile, and
+    /// nobody would know why.
+    pub fn tell_of_broken<K: Resource<DynamicType = ()>>(&self, store: &Store<K>) {
+        let events = self.clone();
+        store.on_broken(move |broken| {
+            let subject = Subject::named::<K>(&broken.key, broken.uid.as_deref());
+            let note = format!(
+                "this {} cannot be read, and nothing is done for it until it is corrected: {}",
+                K::kind(&()),
+                broken.error
+            );
+            events.warning(&subject, "Unreadable", note);
+        });
     }
 
     /// The same queue under another controller's name.
