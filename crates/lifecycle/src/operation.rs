@@ -245,6 +245,9 @@ fn carry_out(o: &Observed, run: &Run) -> Decision {
         });
     };
     match run.last(&step) {
+        None if o.machine().is_some_and(|m| !pursuit::is_news(o, run, m)) => base
+            .with(Act::ReadMachine)
+            .until(after(run.created_at, EXPIRES)),
         None => match (&step, o.machine().map(|m| &m.power)) {
             // Restarting what is off would switch it on.
             (

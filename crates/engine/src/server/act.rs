@@ -244,6 +244,10 @@ impl Controller {
             .create(&object)
             .await
             .map_err(ServerError::Act)?;
+        // Who stands there, and whether it runs, is read again before a run first changes anything.
+        if let Some(mut memory) = self.memory.get_mut(&seen.key) {
+            memory.reading = None;
+        }
         Ok(None)
     }
 

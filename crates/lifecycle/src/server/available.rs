@@ -31,6 +31,11 @@ pub(super) fn decide(o: &Observed) -> Decision {
         Reach::Unknown => return base.with(Act::ReadMachine),
         Reach::Lost { .. } => return unreachable_now(o, base),
     };
+    // What was read before the last call to it is no news of its power.
+    let last = o.closed.first().map(|run| run.finished_at);
+    if last.is_some_and(|last| machine.read_at < last && last <= o.now) {
+        return base.with(Act::ReadMachine);
+    }
     let off = machine.power == PowerState::Off;
     match &o.record.power {
         Some(Power::On) => return to(o, base, WANTED_ON, !off),

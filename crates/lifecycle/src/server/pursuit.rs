@@ -30,12 +30,8 @@ pub(crate) fn off(o: &Observed, run: &Run, base: Decision, force: bool) -> Progr
         return Progress::Doing(send(o, base, Step::RequestShutdown));
     };
     if machine.power == PowerState::Off {
-        // Confirmed means read after the last call, not remembered from before it.
-        return if run
-            .results
-            .last()
-            .is_none_or(|done| done.finished_at <= machine.read_at)
-        {
+        // Confirmed off means read after the last call, or at least in this run, not remembered from before it.
+        return if is_news(o, run, machine) {
             Progress::Done
         } else {
             Progress::Doing(base.with(Act::ReadMachine))
@@ -68,9 +64,23 @@ pub(crate) fn on(o: &Observed, run: &Run, base: Decision) -> Progress {
         return Progress::Doing(send(o, base, Step::PowerOn));
     };
     match machine.power {
-        PowerState::On | PowerState::Paused => Progress::Done,
+        PowerState::On | PowerState::Paused if is_news(o, run, machine) => Progress::Done,
+        PowerState::On | PowerState::Paused => Progress::Doing(base.with(Act::ReadMachine)),
         _ => repeat(o, run, machine, base, Step::PowerOn),
     }
+}
+
+/// Whether the machine was read since the run was recorded and since its last call.
+pub(crate) fn is_news(o: &Observed, run: &Run, machine: &Machine) -> bool {
+    let since = run.results.last().map_or_else(
+        // The API server's clock says when it was recorded, and may be ahead of ours.
+        || {
+            let moment_ago = o.now.checked_sub(SignedDuration::from_secs(1));
+            run.created_at.min(moment_ago.unwrap_or(o.now))
+        },
+        |done| done.finished_at,
+    );
+    since <= machine.read_at
 }
 
 /// Sends `step`, and again only when the machine was seen unmoved long after it.
@@ -161,7 +171,10 @@ pub(crate) fn start(o: &Observed, base: Decision, plan: Plan) -> Decision {
             return base
                 .blocked(
                     "WaitingToRetry",
-                    format!("{} failed; it is tried again at {next}", plan.kind.as_str()),
+                    format!(
+                        "{} failed, its last ServerRun says why; it is tried again at {next}",
+                        plan.kind.as_str()
+                    ),
                 )
                 .until(next);
         }
