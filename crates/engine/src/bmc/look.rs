@@ -6,7 +6,7 @@ use std::{
 };
 
 use corten_api::{metal::Bmc, names};
-use corten_kit::conditions;
+use corten_kit::{ObjectKey, conditions};
 use corten_lifecycle::{bmc::watch, identity::Identity};
 use corten_redfish::{
     Bmc as Handle, GatewayError, Method, Priority, Request,
@@ -218,6 +218,14 @@ impl BmcController {
                 .send(request)
                 .await
                 .map_err(ConnectError::Gateway)?;
+        }
+        let is_gone = |system: &SystemView| {
+            let key = ObjectKey::cluster(&system.server);
+            self.context.servers.store.get(&key).is_none()
+        };
+        if station.systems.iter().any(is_gone) {
+            // Somebody deleted a Server, and its machine is still there: it is found anew.
+            return self.open(bmc, connected).await;
         }
         let mut changed = Vec::new();
         for system in &station.systems {
