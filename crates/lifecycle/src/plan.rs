@@ -65,17 +65,22 @@ impl Plan {
         self
     }
 
-    /// The first boot for a claim: from the network, once.
-    pub(crate) fn provisioning(claim_uid: &str) -> Self {
-        Self {
+    /// The first boot for a claim: from the network, once. A machine without a boot override starts as its boot order says, and its empty
+    /// disks leave it the network.
+    pub(crate) fn provisioning(claim_uid: &str, overridable: bool) -> Self {
+        let plan = Self {
             claim_uid: claim_uid.to_owned(),
             ..Self::of(Kind::Provisioning, claim_uid, CORTEN)
-        }
-        .step(
-            Step::BootNetworkOnce,
-            "the claim's image is booted from the network, once",
-        )
-        .step(Step::PowerOn, "the claim wants it on")
+        };
+        let plan = if overridable {
+            plan.step(
+                Step::BootNetworkOnce,
+                "the claim's image is booted from the network, once",
+            )
+        } else {
+            plan
+        };
+        plan.step(Step::PowerOn, "the claim wants it on")
     }
 
     /// Power comes on; `network` where the image has no disk, else any override goes first.

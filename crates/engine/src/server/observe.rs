@@ -269,6 +269,8 @@ impl Reading {
                 graceful_shutdown: allows("GracefulShutdown") || allows("PushPowerButton"),
                 graceful_restart: allows("GracefulRestart"),
                 force_restart: allows("ForceRestart") || allows("PowerCycle"),
+                boot_override: boot.has("BootSourceOverrideEnabled")
+                    || boot.has("BootSourceOverrideTarget"),
                 power_cycle: allows("PowerCycle")
                     || (allows("ForceOff") && allows("On") && resets.is_empty()),
             },

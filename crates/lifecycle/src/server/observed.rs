@@ -232,7 +232,7 @@ pub struct Machine {
     pub can: Abilities,
 }
 
-/// Reset types that the BMC allows. One that says nothing is taken to allow all.
+/// Reset types that the BMC allows, and whether it has a boot override. One that says nothing of resets is taken to allow all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abilities {
     /// `GracefulShutdown`.
@@ -243,6 +243,8 @@ pub struct Abilities {
     pub force_restart: bool,
     /// `PowerCycle`.
     pub power_cycle: bool,
+    /// `Boot.BootSourceOverrideTarget`. Nodes of HPE Cray EX have none: their boot order decides.
+    pub boot_override: bool,
 }
 
 impl Default for Abilities {
@@ -252,6 +254,7 @@ impl Default for Abilities {
             graceful_restart: true,
             force_restart: true,
             power_cycle: true,
+            boot_override: true,
         }
     }
 }

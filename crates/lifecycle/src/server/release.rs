@@ -66,7 +66,9 @@ fn proceed(o: &Observed, run: &Run, uid: &str, base: Decision, retained: bool) -
     if let Some(doing) = pursuit::once(o, run, tidying.clone(), Step::EjectMedia) {
         return doing;
     }
-    let overridden = o.machine().is_none_or(|m| m.boot_override != Some(false));
+    let overridden = o
+        .machine()
+        .is_none_or(|m| m.boot_override != Some(false) && m.can.boot_override);
     if overridden && let Some(doing) = pursuit::once(o, run, tidying, Step::ClearBootOverride) {
         return doing;
     }

@@ -106,20 +106,21 @@ fn provision(o: &Observed, claim: &Claim, base: Decision, is_off: bool) -> Decis
             Boot::Ready => pursuit::start(
                 o,
                 base("Provisioning", "its image is about to be booted"),
-                Plan::provisioning(&claim.uid),
+                Plan::provisioning(&claim.uid, machine_can(o).boot_override),
             ),
         };
     };
     let booting = base("Provisioning", "its image is being booted");
-    let is_set = run
-        .last(&Step::BootNetworkOnce)
-        .is_some_and(|done| done.outcome == Outcome::Succeeded);
+    let is_set = !run.plan.contains(&Step::BootNetworkOnce)
+        || run
+            .last(&Step::BootNetworkOnce)
+            .is_some_and(|done| done.outcome == Outcome::Succeeded);
     if !is_set {
         if !is_off {
-            return booting.with(Act::FinishRun {
-                phase: Phase::Failed,
-                message: "somebody switched it on before its boot target was set".into(),
-            });
+            return not_provisioned(
+                booting,
+                "somebody switched it on before its boot target was set".into(),
+            );
         }
         return pursuit::once(o, run, booting.clone(), Step::BootNetworkOnce).unwrap_or_else(
             || {
@@ -128,21 +129,29 @@ fn provision(o: &Observed, claim: &Claim, base: Decision, is_off: bool) -> Decis
                     .map_or_else(String::new, |done| {
                         format!("the network boot could not be set: {}", done.evidence)
                     });
-                booting.with(Act::FinishRun {
-                    phase: Phase::Failed,
-                    message,
-                })
+                not_provisioned(booting, message)
             },
         );
     }
     match pursuit::on(o, run, booting.clone()) {
         Progress::Doing(decision) => decision,
         Progress::Done => booting.with(Act::Amend(Amendment::provisioned(&claim.uid))),
-        Progress::Exhausted(message) => booting.with(Act::FinishRun {
+        Progress::Exhausted(message) => not_provisioned(booting, message),
+    }
+}
+
+/// The claim's image was not booted, which its owner waits for: said as an Event, since the condition only says when it is tried again.
+fn not_provisioned(booting: Decision, message: String) -> Decision {
+    booting
+        .remark(true, "ProvisioningFailed", message.clone())
+        .with(Act::FinishRun {
             phase: Phase::Failed,
             message,
-        }),
-    }
+        })
+}
+
+fn machine_can(o: &Observed) -> super::Abilities {
+    o.machine().map(|machine| machine.can).unwrap_or_default()
 }
 
 /// It runs with whatever is on its disks, before its image was ever booted.
@@ -194,7 +203,7 @@ fn keep_on(o: &Observed, claim: &Claim, base: Decision, occasion: &str) -> Decis
             Plan::power_on(
                 occasion,
                 machine.boot_override,
-                claim.diskless,
+                claim.diskless && machine.can.boot_override,
                 "its claim wants it on",
             ),
         );
@@ -210,6 +219,7 @@ fn keep_on(o: &Observed, claim: &Claim, base: Decision, occasion: &str) -> Decis
         return doing;
     }
     if claim.diskless
+        && run.plan.contains(&aim)
         && run
             .last(&aim)
             .is_none_or(|done| done.outcome != Outcome::Succeeded)
