@@ -16,6 +16,7 @@ mod builder;
 mod claims;
 mod controllers;
 mod report;
+mod wishes;
 mod world;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use self::builder::LabBuilder;
 use self::controllers::Controllers;
+pub use self::wishes::{note, readable_drives, resets};
 pub use self::world::World;
 
 /// How often the world is looked at while something is awaited.

@@ -3,6 +3,12 @@
 mod cluster {
     mod claims;
     mod definitions;
+    mod dropped;
+    mod handover;
+    mod hold;
     mod lab;
+    mod life;
     mod onboarding;
+    mod orders;
+    mod power;
 }

@@ -19,12 +19,23 @@ impl Lab {
 
     /// Makes a claim whose spec has `spec` beside power and image.
     pub async fn claim_with(&self, name: &str, spec: Value) -> ServerClaim {
+        self.claim_annotated(name, &[], spec).await
+    }
+
+    /// The same with annotations.
+    pub async fn claim_annotated(
+        &self,
+        name: &str,
+        annotations: &[(&str, &str)],
+        spec: Value,
+    ) -> ServerClaim {
+        let annotations: BTreeMap<&str, &str> = annotations.iter().copied().collect();
         let mut whole = json!({"power": "On", "image": IMAGE});
         if let (Some(whole), Some(more)) = (whole.as_object_mut(), spec.as_object()) {
             whole.extend(more.clone());
         }
         let claim: ServerClaim = serde_json::from_value(json!({
-            "metadata": {"name": name, "namespace": self.namespace(), "labels": self.labels()},
+            "metadata": {"name": name, "namespace": self.namespace(), "labels": self.labels(), "annotations": annotations},
             "spec": whole,
         }))
         .expect("a ServerClaim");

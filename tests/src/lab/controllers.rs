@@ -5,6 +5,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Lab, builder};
+use crate::control_plane;
 
 /// The engine and the allocator of a laboratory, each as one task.
 pub(super) struct Controllers {
@@ -121,6 +122,13 @@ impl Lab {
     /// Starts the engine again, as another process would be.
     pub fn start_engine(&mut self) {
         self.controllers.start_engine();
+    }
+
+    /// Settings of an engine of this laboratory, with a name that no other has.
+    pub(super) fn engine_config(&self) -> EngineConfig {
+        let mut config = self.controllers.config.clone();
+        config.instance = control_plane::unique(&config.namespace);
+        config
     }
 
     /// Ends the allocator in order.

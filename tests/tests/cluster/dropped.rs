@@ -1,0 +1,93 @@
+//! The engine is dropped after its n-th call to the API server or to a BMC, for n over a whole life, and another one goes on from
+//! what is recorded. The executor's own harness (`crates/engine/src/executor/tests.rs`) does the same step by step, without a server.
+
+use std::time::Duration;
+
+use corten_api::names;
+use corten_kit::gate::Gate;
+use corten_sim::Inventory;
+use corten_tests::lab::{Lab, note, readable_drives, resets};
+use futures::{StreamExt as _, stream};
+use serde_json::json;
+
+/// From an Endpoint to a claim and back.
+async fn life(lab: &Lab) {
+    lab.plug_in().await;
+    lab.eventually(|world| world.available() == 1).await;
+    lab.claim("tenant").await;
+    let machine = lab.fleet().machine(0);
+    lab.eventually(|world| world.bound() == 1 && machine.booted().is_some())
+        .await;
+    machine.write_drives("a tenant's secret");
+    lab.release("tenant").await;
+    lab.eventually(|world| world.claims.is_empty() && world.available() == 1)
+        .await;
+}
+
+/// One life with an engine that is dropped at its n-th call, and a second one. Says how many calls the first one tried.
+async fn dropped_at(n: usize) -> usize {
+    let mut lab = Lab::start()
+        .fleet(|fleet| fleet.machines(1).inventory(Inventory::Small))
+        .idle()
+        .await;
+    lab.stop_engine().await;
+    lab.policy(json!({
+        "cleaning": {"acceptReported": true},
+        "timeouts": {"shutdownGraceSeconds": 3, "powerConfirmSeconds": 5},
+    }))
+    .await;
+    let gate = Gate::stopping_at(n);
+    {
+        let lab = &lab;
+        let story = std::pin::pin!(life(lab));
+        let mut story = story;
+        if lab.engine_until_stopped(gate.clone(), story.as_mut()).await {
+            lab.engine_until_stopped(Gate::counting(), story).await;
+        }
+    }
+    let machine = lab.fleet().machine(0);
+    let mut kinds = resets(&machine);
+    let sent = kinds.len();
+    kinds.sort();
+    kinds.dedup();
+    assert_eq!(
+        kinds.len(),
+        sent,
+        "dropped at {n}, a power action was sent twice: {:?}",
+        resets(&machine)
+    );
+    assert_eq!(machine.power_state(), "Off", "dropped at {n}");
+    assert_eq!(readable_drives(&machine), [""; 0], "dropped at {n}");
+    let server = lab.server_of(0).await;
+    for left in [
+        names::CLAIM_UID,
+        names::DIRTY,
+        names::RELEASE,
+        names::CLEANING,
+    ] {
+        assert_eq!(note(&server, left), None, "dropped at {n}: {left} is left");
+    }
+    gate.passed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_dropped_at_its_nth_call_is_followed_by_one_that_does_nothing_twice() {
+    let calls = dropped_at(usize::MAX - 1).await;
+    assert!(
+        calls > 30,
+        "only {calls} calls: is everything behind the gate?"
+    );
+    let full = std::env::var_os("CORTEN_TEST_FULL").is_some();
+    // Each call passes the gate before it is sent and after its answer came.
+    let (every, at_once) = if full { (1, 4) } else { (calls / 8, 4) };
+    let begun = std::time::Instant::now();
+    let tried = stream::iter((0..calls).step_by(every.max(1)))
+        .map(dropped_at)
+        .buffer_unordered(at_once)
+        .count()
+        .await;
+    println!(
+        "{tried} of {calls} places in {:?}",
+        Duration::from_secs(begun.elapsed().as_secs())
+    );
+}
