@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use corten_api::names;
+use corten_lifecycle::retention::Limits;
 use corten_redfish::GatewayConfig;
 
 use crate::{connect::address::Cidr, macdb::MacDatabase};
@@ -42,6 +43,8 @@ pub struct EngineConfig {
     pub concurrency: usize,
     /// BMCs whose inventory is read at once, at first contact.
     pub onboarding: usize,
+    /// How many ended ServerRuns are kept, and how long.
+    pub retention: Limits,
 }
 
 impl Default for EngineConfig {
@@ -58,6 +61,7 @@ impl Default for EngineConfig {
             lease_duration: Duration::from_secs(15),
             concurrency: 1024,
             onboarding: 64,
+            retention: Limits::default(),
         }
     }
 }

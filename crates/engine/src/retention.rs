@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use corten_api::corten::ServerRun;
 use corten_kit::{Error, Objects, Store};
-use corten_lifecycle::retention::{Limits, expired};
+pub use corten_lifecycle::retention::Limits;
+use corten_lifecycle::retention::expired;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     context::Context,
     executor::{Executor, ExecutorError},
+    retention,
     run::RunIndex,
 };
 
@@ -93,6 +94,12 @@ pub(crate) fn start(ctx: &Context, term: &CancellationToken, tasks: &mut JoinSet
         runs,
     });
     let changes = wakes::start(ctx, term, tasks);
+    tasks.spawn(retention::keep(
+        ctx.runs.objects.clone(),
+        ctx.runs.store.clone(),
+        ctx.config.retention,
+        term.clone(),
+    ));
     let driver = Driver::new("server", ctx.config.concurrency);
     let term = term.clone();
     tasks.spawn(gate::carried(async move {

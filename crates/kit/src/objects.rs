@@ -9,8 +9,21 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{error::Error, gate, key::ObjectKey, metrics, store::Store};
+
+/// Requests to the API server under way at once, in the whole process. Each has a connection of its own with its buffers, which stay for a
+/// while; beyond some dozens the API server takes no more a second (`docs/benchmarks.md`). Renewals of Leases do not wait here.
+const AT_ONCE: usize = 48;
+
+static PLACES: Semaphore = Semaphore::const_new(AT_ONCE);
+
+/// A place among the requests under way, in the order of asking.
+async fn place() -> Option<SemaphorePermit<'static>> {
+    // It fails only when closed, which nobody does.
+    PLACES.acquire().await.ok()
+}
 
 /// Reads and writes objects of one kind under one field manager. Clones are cheap.
 pub struct Objects<K> {
@@ -171,7 +184,10 @@ where
         let request = Self::at(&key).delete(key.name(), &params);
         gate::pass().await;
         let request = request.map_err(|e| Self::build_error("delete", &key, e))?;
-        let answer = self.client.request_text(request).await;
+        let answer = {
+            let _place = place().await;
+            self.client.request_text(request).await
+        };
         metrics::wrote("delete", &Self::kind(), answer.is_ok());
         gate::pass().await;
         let text = answer.map_err(|e| Error::from_kube("delete", &Self::kind(), &key, e))?;
@@ -195,7 +211,10 @@ where
     ) -> Result<Arc<K>, Error> {
         gate::pass().await;
         let request = request.map_err(|e| Self::build_error(verb, key, e))?;
-        let answer = self.client.request::<K>(request).await;
+        let answer = {
+            let _place = place().await;
+            self.client.request::<K>(request).await
+        };
         if verb != "get" {
             metrics::wrote(verb, &Self::kind(), answer.is_ok());
         }

@@ -9,8 +9,10 @@ use anyhow::Context as _;
 use corten_claims::ClaimsConfig;
 use corten_engine::connect::address::Cidr;
 use corten_engine::macdb::MacDatabase;
+use corten_engine::retention::Limits;
 use corten_engine::{BootProvider, EngineConfig};
 use corten_kit::Lease;
+use jiff::SignedDuration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -131,6 +133,24 @@ pub struct Args {
         help_heading = "Limits"
     )]
     pub claim_concurrency: usize,
+    /// Ended ServerRuns kept for each Server; tombstones and the last run of each kind stay in any case.
+    #[arg(
+        long,
+        env = "CORTEN_KEEP_RUNS",
+        default_value_t = 50,
+        value_name = "N",
+        help_heading = "Limits"
+    )]
+    pub keep_runs: usize,
+    /// How many days ended ServerRuns are kept.
+    #[arg(
+        long,
+        env = "CORTEN_KEEP_RUNS_DAYS",
+        default_value_t = 90,
+        value_name = "DAYS",
+        help_heading = "Limits"
+    )]
+    pub keep_runs_days: u16,
     /// How long a BMC may take to accept a connection, TLS included.
     #[arg(long, env = "CORTEN_BMC_CONNECT_TIMEOUT", default_value = "10s", value_parser = duration::parse, value_name = "TIME", help_heading = "Limits")]
     pub bmc_connect_timeout: Duration,
@@ -245,6 +265,10 @@ impl Args {
             lease_duration: self.lease_duration,
             concurrency: self.concurrency,
             onboarding: self.onboarding,
+            retention: Limits {
+                count: self.keep_runs,
+                age: SignedDuration::from_hours(i64::from(self.keep_runs_days) * 24),
+            },
             ..EngineConfig::default()
         };
         config.gateway.deadlines.connect = self.bmc_connect_timeout;
