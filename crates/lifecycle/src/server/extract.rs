@@ -16,6 +16,7 @@ use corten_api::{
 
 use crate::{
     identity::Identity,
+    image::{BootMode, ImageReference},
     run::{Before, Closed, Done, Intent, Kind, Outcome, Phase, Run, Step},
 };
 
@@ -106,14 +107,23 @@ impl Notes {
 impl Claim {
     /// Reads a claim and, for how its image boots, its boot configuration.
     pub fn of(claim: &ServerClaim, boot: Option<&ServerBootConfiguration>) -> Self {
-        let mode = boot
+        let stated = boot
             .and_then(|boot| boot.annotations().get(names::BOOT_MODE))
             .or_else(|| claim.annotations().get(names::BOOT_MODE));
+        let image = boot
+            .and_then(|boot| boot.spec.image.as_deref())
+            .unwrap_or(&claim.spec.image);
+        // The same rule as for the boot configuration. What it calls an error is never booted; a server that runs already keeps to its image.
+        let mode = ImageReference::parse(image).ok().map(|image| {
+            image
+                .mode(stated.map(String::as_str))
+                .unwrap_or_else(|_| image.usual_mode())
+        });
         Self {
             uid: claim.uid().unwrap_or_default(),
             deleting: claim.metadata.deletion_timestamp.is_some(),
             power: claim.spec.power.clone(),
-            diskless: mode.is_some_and(|mode| mode == names::BOOT_MODE_DISKLESS),
+            diskless: mode == Some(BootMode::Diskless),
             allow_operations: claim
                 .annotations()
                 .get(names::ALLOW_OPERATIONS)
@@ -280,5 +290,48 @@ impl From<Phase> for RunPhase {
 impl From<Kind> for RunKind {
     fn from(kind: Kind) -> Self {
         Self::from(kind.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn diskless(image: &str, claimed: Option<&str>, configured: Option<&str>) -> bool {
+        let annotated = |stated: Option<&str>| match stated {
+            Some(mode) => json!({ "name": "c", "annotations": { names::BOOT_MODE: mode } }),
+            None => json!({ "name": "c" }),
+        };
+        let claim: ServerClaim = serde_json::from_value(json!({
+            "metadata": annotated(claimed), "spec": { "power": "On", "image": image },
+        }))
+        .unwrap();
+        let boot: ServerBootConfiguration = serde_json::from_value(json!({
+            "metadata": annotated(configured), "spec": { "serverRef": { "name": "s" }, "image": image },
+        }))
+        .unwrap();
+        Claim::of(&claim, Some(&boot)).diskless
+    }
+
+    #[test]
+    fn an_image_without_a_stated_mode_boots_by_the_same_rule_as_its_boot_configuration() {
+        assert!(diskless(
+            "ghcr.io/ironcore-dev/os-images/gardenlinux:1443.3",
+            None,
+            None
+        ));
+        assert!(diskless("https://h/installer.iso", None, None));
+        assert!(!diskless("https://h/ubuntu.raw.zst", None, None));
+    }
+
+    #[test]
+    fn the_mode_that_is_stated_stands_before_the_images_form() {
+        assert!(!diskless("ghcr.io/a/b", Some("disk"), None));
+        assert!(diskless(
+            "https://h/ubuntu.raw",
+            Some("disk"),
+            Some("diskless")
+        ));
     }
 }
