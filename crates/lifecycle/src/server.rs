@@ -366,11 +366,14 @@ fn achieved(o: &Observed, run: &crate::run::Run) -> bool {
     }
 }
 
+/// Reason of `Ready` while the BMC does not answer.
+pub(crate) const UNREACHABLE: &str = "BMCUnreachable";
+
 /// The machine has to be asked, and does not answer.
 pub(crate) fn unreachable_now(o: &Observed, decision: Decision) -> Decision {
     match &o.reach {
         Reach::Lost { reason, message } => decision.blocked(
-            "BMCUnreachable",
+            UNREACHABLE,
             format!("the BMC does not answer ({reason}): {message}. It is tried again; what is due is done then"),
         ),
         _ => decision,

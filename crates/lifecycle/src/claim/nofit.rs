@@ -55,6 +55,7 @@ impl NoFit {
             Target::Named(_) => match self.wanted().next() {
                 None => "ServerNotFound",
                 Some((Misfit::NotFree(Standing::Taken), _)) => "ServerTaken",
+                Some((Misfit::NotFree(Standing::Unreachable), _)) => "ServerUnreachable",
                 Some(_) => "ServerNotAvailable",
             },
             _ => "NoServerFits",

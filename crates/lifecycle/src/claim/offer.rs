@@ -8,7 +8,7 @@ use corten_api::{
 };
 
 use super::selector::Labels;
-use crate::claim::condition;
+use crate::{claim::condition, server::UNREACHABLE};
 
 /// A server as the allocator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub enum Standing {
     Ignored,
     /// Parked.
     Parked,
+    /// Its BMC does not answer, so nothing could be done for a claim now.
+    Unreachable,
     /// It runs although nobody asked it to.
     Running,
     /// Its power state is not known to be off.
@@ -165,6 +167,10 @@ impl Standing {
             Self::Ignored
         } else if annotation(names::PARKED).is_some() {
             Self::Parked
+        } else if condition(server, names::CONDITION_READY)
+            .is_some_and(|ready| ready.status == "False" && ready.reason == UNREACHABLE)
+        {
+            Self::Unreachable
         } else if says(names::CONDITION_RUNNING_UNEXPECTEDLY) {
             Self::Running
         } else {
@@ -190,6 +196,7 @@ impl fmt::Display for Standing {
             Self::Unclaimable => f.write_str("unclaimable"),
             Self::Ignored => f.write_str("ignored by annotation"),
             Self::Parked => f.write_str("parked"),
+            Self::Unreachable => f.write_str("behind a BMC that does not answer"),
             Self::Running => f.write_str("not powered off"),
             Self::PowerUnknown => f.write_str("of unknown power state"),
         }

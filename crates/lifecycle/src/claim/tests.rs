@@ -540,6 +540,18 @@ fn standing_after(change: impl FnOnce(&mut Server)) -> Standing {
 }
 
 #[test]
+fn a_claim_is_told_that_the_bmc_of_the_server_it_names_does_not_answer() {
+    let demand = Demand::of(&for_server(claim("u"), "s").spec);
+    let mut report = NoFit::new(&demand);
+    report.count(Misfit::NotFree(Standing::Unreachable), 1);
+    assert_eq!(report.reason(), "ServerUnreachable");
+    assert_eq!(
+        report.to_string(),
+        "server \"s\" is behind a BMC that does not answer"
+    );
+}
+
+#[test]
 fn only_an_available_clean_server_that_is_off_and_nobodys_is_a_candidate() {
     assert_eq!(standing_after(|_| {}), Standing::Free);
     for state in [
@@ -592,6 +604,14 @@ fn only_an_available_clean_server_that_is_off_and_nobodys_is_a_candidate() {
     assert_eq!(
         standing_after(|s| say(s, names::CONDITION_HELD, "True", "X", "")),
         Standing::Held
+    );
+    assert_eq!(
+        standing_after(|s| say(s, "Ready", "False", "BMCUnreachable", "")),
+        Standing::Unreachable
+    );
+    assert_eq!(
+        standing_after(|s| say(s, "Ready", "False", "BrakeEngaged", "")),
+        Standing::Free
     );
     assert_eq!(
         standing_after(|s| say(s, names::CONDITION_RUNNING_UNEXPECTEDLY, "True", "X", "")),
