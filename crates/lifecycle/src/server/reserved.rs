@@ -218,16 +218,22 @@ fn keep_on(o: &Observed, claim: &Claim, base: Decision, occasion: &str) -> Decis
     {
         return doing;
     }
-    if claim.diskless
-        && run.plan.contains(&aim)
-        && run
-            .last(&aim)
-            .is_none_or(|done| done.outcome != Outcome::Succeeded)
-    {
-        return base.with(Act::FinishRun {
-            phase: Phase::Failed,
-            message: "the network boot could not be set".into(),
-        });
+    // On it goes only as its image wants it: an override that stays would boot an installed server from elsewhere.
+    let last = run.last(&aim);
+    if run.plan.contains(&aim) && last.is_none_or(|done| done.outcome != Outcome::Succeeded) {
+        let what = if claim.diskless {
+            "the network boot could not be set"
+        } else {
+            "the boot override could not be cleared, and would boot it from elsewhere than its disk"
+        };
+        let why = last.map_or_else(String::new, |done| format!(": {}", done.evidence));
+        let message = format!("{what}{why}");
+        return base
+            .remark(true, "PowerOnFailed", message.clone())
+            .with(Act::FinishRun {
+                phase: Phase::Failed,
+                message,
+            });
     }
     finish(base.clone(), pursuit::on(o, run, base))
 }

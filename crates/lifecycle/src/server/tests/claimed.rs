@@ -56,6 +56,31 @@ fn a_boot_override_that_lingers_goes_before_an_installed_server_is_started() {
 }
 
 #[test]
+fn an_installed_server_whose_boot_override_cannot_be_cleared_is_not_started_with_it() {
+    let mut bench = Bench::provisioned("a");
+    bench.iron.power = PowerState::Off;
+    bench.iron.boot_override = true;
+    bench.restart();
+    for _ in 0..600 {
+        let refused = decide(&bench.observe()).act == Act::Send(Step::ClearBootOverride);
+        let delivery = if refused {
+            Delivery::Refused
+        } else {
+            Delivery::Done
+        };
+        let decision = bench.step_with(delivery);
+        match (decision.act, decision.wake) {
+            (Act::Nothing, Some(wake)) => bench.now = wake.max(bench.now),
+            (Act::Nothing, None) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(bench.sent, []);
+    assert_eq!(bench.iron.power, PowerState::Off);
+    assert_eq!(bench.reason(condition::READY), "GivenUp");
+}
+
+#[test]
 fn after_a_loss_of_power_a_diskless_server_starts_from_the_network() {
     let mut bench = Bench::provisioned("a");
     bench.claim.as_mut().unwrap().diskless = true;

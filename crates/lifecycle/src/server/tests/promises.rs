@@ -74,6 +74,8 @@ struct World {
     bench: Bench,
     happened: u32,
     crashed_in_send: bool,
+    /// Calls that the BMC refused, so far.
+    refused: u8,
     /// Claim that the server was bound to and that was neither released nor given up by a person.
     tenant: Option<String>,
     /// The release of the tenant was recorded, or a person said so.
@@ -100,6 +102,7 @@ impl World {
             bench,
             happened: 0,
             crashed_in_send: false,
+            refused: 0,
             tenant: None,
             let_go: false,
             data: false,
@@ -168,7 +171,8 @@ impl World {
                     discovered,
                     b.discovery_since.map(ago),
                     self.happened,
-                    self.crashed_in_send
+                    self.crashed_in_send,
+                    self.refused
                 ),
                 (
                     &self.tenant,
@@ -328,6 +332,10 @@ impl World {
             Act::Send(step) => {
                 self.check(step);
                 let mut ways = vec![Delivery::Done];
+                // Twice in a row is as often as one run tries what is not power.
+                if self.refused < 2 && !step.is_power() {
+                    ways.push(Delivery::Refused);
+                }
                 if !self.crashed_in_send {
                     ways.extend([Delivery::DiesBefore, Delivery::DiesAfter]);
                 }
@@ -337,9 +345,11 @@ impl World {
                         next.bench.record(&decision);
                         let known = next.bench.look();
                         next.bench.carry_out(&decision.act, delivery);
-                        next.crashed_in_send |= delivery != Delivery::Done;
+                        next.crashed_in_send |=
+                            matches!(delivery, Delivery::DiesBefore | Delivery::DiesAfter);
+                        next.refused += u8::from(delivery == Delivery::Refused);
                         next.trail.push(format!("{step} {delivery:?}"));
-                        if delivery != Delivery::DiesBefore {
+                        if !matches!(delivery, Delivery::DiesBefore | Delivery::Refused) {
                             next.after(step, &known.power);
                         }
                         next
@@ -426,6 +436,19 @@ impl World {
                 say()
             );
         }
+        // P2: booted elsewhere. An installed server is not started while something else than its disk is set.
+        let installed = b
+            .claim
+            .as_ref()
+            .is_some_and(|claim| !claim.diskless && b.note(names::PROVISIONED) == Some(&claim.uid));
+        assert!(
+            *step != Step::PowerOn
+                || !installed
+                || !b.iron.boot_override
+                || self.moved_since_reading(),
+            "an installed server is booted from elsewhere: {}",
+            say()
+        );
         // P6: recorded before it is sent.
         let run = b
             .run
