@@ -74,22 +74,26 @@ impl BmcController {
                 return Ok(false);
             }
         };
-        let now = Timestamp::now();
-        if !self.context.lease.outlives(now + CALL) {
+        let written = Timestamp::now();
+        if !self.context.lease.outlives(written + CALL) {
             // A successor could act meanwhile; the next look tries again.
             return Ok(false);
         }
         let bmc = self
             .note(
                 bmc,
-                json!({ names::OPERATION: null, INTENT: now.to_string() }),
+                json!({ names::OPERATION: null, INTENT: written.to_string() }),
             )
             .await?;
-        let sent = tokio::time::timeout(
-            Duration::try_from(CALL).unwrap_or_default(),
-            call.send(&service),
-        )
-        .await;
+        // Writing may have taken long: the time left, and the lease, are looked at again.
+        let held = self.context.lease.outlives(written + CALL);
+        let Some(left) = left(written, Timestamp::now()).filter(|_| held) else {
+            // It surely was not sent, so it is asked for again.
+            let anew =
+                json!({ names::OPERATION: names::OPERATION_GRACEFUL_RESTART_BMC, INTENT: null });
+            return self.note(&bmc, anew).await.map(|_| false);
+        };
+        let sent = tokio::time::timeout(left, call.send(&service)).await;
         let subject = Subject::of(&*bmc);
         let gone = match sent {
             Ok(Ok(_)) => {
@@ -164,6 +168,12 @@ impl BmcController {
     }
 }
 
+/// What is left of an intent's time; none when it must not be sent any more.
+fn left(written: Timestamp, now: Timestamp) -> Option<Duration> {
+    let left = (written + CALL).duration_since(now);
+    Duration::try_from(left).ok().filter(|left| !left.is_zero())
+}
+
 async fn plan(connected: &Connected) -> Result<(Service, Call), String> {
     let told = |error: GatewayError| error.chain();
     let service = greet(connected).await.map_err(told)?;
@@ -177,4 +187,19 @@ async fn plan(connected: &Connected) -> Result<(Service, Call), String> {
         .await
         .map_err(|error| error.to_string())?;
     Ok((service, call))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intent_that_took_its_time_to_be_written_leaves_less_for_the_call_and_then_none() {
+        let written = Timestamp::UNIX_EPOCH;
+        let after = |seconds| written + SignedDuration::from_secs(seconds);
+        assert_eq!(left(written, after(0)), Some(Duration::from_secs(6)));
+        assert_eq!(left(written, after(4)), Some(Duration::from_secs(2)));
+        assert_eq!(left(written, after(6)), None);
+        assert_eq!(left(written, after(60)), None);
+    }
 }
