@@ -53,6 +53,8 @@ pub enum Erase {
     Lies,
     /// The task never ends.
     Hangs,
+    /// Erased at once; the answer is 204 and names no task.
+    NoTask,
 }
 
 /// What a BMC limits.

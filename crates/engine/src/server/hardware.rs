@@ -5,7 +5,7 @@ use std::sync::Arc;
 use corten_kit::gate;
 use corten_lifecycle::run::Step;
 use corten_redfish::{
-    Bmc, GatewayError, Priority,
+    Bmc, Document, GatewayError, Priority,
     document::Link,
     inventory::{Drive, LedState},
     model::{Service, System},
@@ -15,7 +15,7 @@ use corten_redfish::{
         task::{self, TaskProgress},
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::executor::{Erasure, Hardware, SendError, Sent};
 
@@ -148,6 +148,29 @@ impl Redfish {
         Ok(Due::Call(drive::secure_erase(found)?))
     }
 
+    /// The BMC took the wish to erase and gave no task: what the drive itself says afterwards is the only evidence.
+    async fn without_task(
+        &self,
+        service: &Service,
+        serial: &str,
+        answer: &str,
+    ) -> Result<Sent, SendError> {
+        let at = self
+            .drives
+            .iter()
+            .find(|drive| drive.serial_number.as_deref() == Some(serial))
+            .and_then(|drive| drive.path.as_ref());
+        let Some(at) = at else {
+            return Err(unproved(serial, "its document has no address to read"));
+        };
+        let read = service.access().get(at.path(), Priority::Control).await;
+        gate::pass().await;
+        match read {
+            Ok(document) => judge(serial, answer, &document),
+            Err(error) => Err(unproved(serial, &error.chain())),
+        }
+    }
+
     async fn open(&self) -> Result<Service, GatewayError> {
         Service::open(&self.bmc).await
     }
@@ -169,6 +192,9 @@ impl Hardware for Redfish {
             error => SendError::Refused(error.to_string()),
         })?;
         let done = deliver(&service, step, due).await?;
+        if let (Step::EraseDrive(serial), Sent::Done { evidence }) = (step, &done) {
+            return self.without_task(&service, serial, evidence).await;
+        }
         if *step != Step::EjectMedia {
             return Ok(done);
         }
@@ -280,11 +306,46 @@ fn sent(step: &Step, call: &Call, accepted: Accepted) -> Result<Sent, SendError>
         (Step::EraseDrive(_), Some(monitor)) => Ok(Sent::Task {
             uri: monitor.path().to_owned(),
         }),
-        (Step::EraseDrive(serial), None) if accepted.under_way => Err(SendError::Refused(format!(
-            "the BMC began to erase {serial} and gave no task to follow, so nothing will show that it was done"
-        ))),
         _ => Ok(Sent::Done { evidence }),
     }
+}
+
+/// What a drive says after a `SecureErase` that gave no task: an operation under way names its task, an empty list says that none is left
+/// (Drive v1.1, `Operations`), and a drive that does not tell proves nothing.
+fn judge(serial: &str, answer: &str, drive: &Document) -> Result<Sent, SendError> {
+    let root = drive.root();
+    if root.text("SerialNumber").as_deref() != Some(serial) {
+        return Err(unproved(serial, "its bay does not show it any more"));
+    }
+    let Some(under_way) = root.value("Operations").and_then(Value::as_array) else {
+        return Err(unproved(serial, "the drive does not list its Operations"));
+    };
+    if under_way.is_empty() {
+        return Ok(Sent::Done {
+            evidence: format!(
+                "{answer}; it gave no task, and Drive.Operations, read afterwards, lists none"
+            ),
+        });
+    }
+    let task = root
+        .objects("Operations")
+        .iter()
+        .find_map(|operation| operation.link("AssociatedTask"));
+    match task {
+        Some(task) => Ok(Sent::Task {
+            uri: task.path().to_owned(),
+        }),
+        None => Err(unproved(
+            serial,
+            "the drive lists an operation that names no task to follow",
+        )),
+    }
+}
+
+fn unproved(serial: &str, why: &str) -> SendError {
+    SendError::Refused(format!(
+        "the BMC was asked to erase {serial} and gave no task to follow, and nothing shows that it was done: {why}"
+    ))
 }
 
 fn said(messages: &[String]) -> String {
@@ -292,5 +353,43 @@ fn said(messages: &[String]) -> String {
         String::new()
     } else {
         format!(": {}", messages.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(operations: Value) -> Result<Sent, SendError> {
+        let mut body = json!({ "SerialNumber": "S1" });
+        if !operations.is_null() {
+            body["Operations"] = operations;
+        }
+        judge("S1", "the BMC took it", &Document::new("/d/1", None, body))
+    }
+
+    #[test]
+    fn an_erasure_without_a_task_is_proved_only_by_a_drive_that_lists_no_operation() {
+        assert!(matches!(after(json!([])), Ok(Sent::Done { .. })));
+        assert!(matches!(after(Value::Null), Err(SendError::Refused(_))));
+        let nameless = json!([{ "OperationName": "Sanitize" }]);
+        assert!(matches!(after(nameless), Err(SendError::Refused(_))));
+    }
+
+    #[test]
+    fn an_erasure_without_a_task_is_followed_by_the_task_that_the_drive_names() {
+        let named =
+            json!([{ "AssociatedTask": { "@odata.id": "/redfish/v1/TaskService/Tasks/7" } }]);
+        let task = Sent::Task {
+            uri: "/redfish/v1/TaskService/Tasks/7".into(),
+        };
+        assert_eq!(after(named), Ok(task));
+    }
+
+    #[test]
+    fn another_drive_in_the_bay_proves_nothing() {
+        let other = json!({ "SerialNumber": "S2", "Operations": [] });
+        let judged = judge("S1", "", &Document::new("/d/1", None, other));
+        assert!(matches!(judged, Err(SendError::Refused(_))));
     }
 }

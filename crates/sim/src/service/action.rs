@@ -7,7 +7,7 @@ use super::{Context, Request, object};
 use crate::blueprint::{Action, Kind};
 use crate::machine::node::ResetOutcome;
 use crate::machine::task::Work;
-use crate::machine::{Happened, Medium, Reset};
+use crate::machine::{Contents, Happened, Medium, Reset};
 use crate::message::Failure;
 use crate::reply::Answer;
 use crate::settings::Erase;
@@ -173,6 +173,10 @@ impl Context<'_> {
         }
         if self.state.erasing(drive).is_some() {
             return Err(Failure::new(StatusCode::CONFLICT, "ResourceInUse", &[]));
+        }
+        if how == Erase::NoTask {
+            self.state.drives.insert(drive, Contents::Erased);
+            return Ok(done());
         }
         let ends = self.now.after(self.machine.timing.erase);
         let id = self
