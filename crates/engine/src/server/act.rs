@@ -277,7 +277,10 @@ impl Controller {
         }
         let run = match sent {
             Ok(run) => run,
-            Err(ExecutorError::LeaseTooShort) => return Ok(Some(Duration::from_secs(1))),
+            Err(ExecutorError::LeaseTooShort) => {
+                tracing::warn!(server = %seen.key, %step, "not sent: this replica's lease ends before the step would; if this goes on, --lease-duration is too short or renewing it too slow");
+                return Ok(Some(Duration::from_secs(1)));
+            }
             Err(error) => return Err(ServerError::Step(error)),
         };
         let last = run.status.as_ref().and_then(|s| s.results.last());
