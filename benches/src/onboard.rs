@@ -18,7 +18,11 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 
-use crate::{apiserver::Writes, floor, process::Usage};
+use crate::{
+    apiserver::Writes,
+    floor,
+    process::{Usage, others},
+};
 
 const CREATORS: usize = 32;
 
@@ -43,6 +47,8 @@ pub struct Run {
     pub connections: u64,
     pub logins: u64,
     pub floor: f64,
+    /// CPU seconds of everybody else during the onboarding.
+    pub others: Vec<(String, f64)>,
     pub rest: Option<Rest>,
 }
 
@@ -84,11 +90,17 @@ pub async fn run(setup: &Setup) -> Result<Run> {
     fleet.reset_counts();
     let before = Writes::read(&client).await?;
     let usage = Usage::of(pid)?;
+    let elsewhere = others(plane.folder());
     let began = Instant::now();
     let (created, counted) = tokio::join!(create(&client, &fleet), available(&client, setup));
     created?;
     counted?;
     let seconds = began.elapsed().as_secs_f64();
+    let elsewhere = others(plane.folder())
+        .into_iter()
+        .zip(elsewhere)
+        .map(|((name, after), (_, before))| (name, after - before))
+        .collect();
     // Events trail behind what they tell of.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let after = Usage::of(pid)?;
@@ -107,6 +119,7 @@ pub async fn run(setup: &Setup) -> Result<Run> {
         connections: counts.connections,
         logins: counts.logins,
         floor,
+        others: elsewhere,
         rest: rest(setup, &client, &fleet, pid).await?,
     };
     drop(serve);

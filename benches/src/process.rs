@@ -1,6 +1,6 @@
 //! What the operating system says a process used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -50,6 +50,34 @@ impl Usage {
             peak_mib: kib("VmHWM:") / 1024.0,
         })
     }
+}
+
+/// CPU seconds so far of this process (the fleet) and of the control plane's programs that work in `folder`, by name.
+pub fn others(folder: &Path) -> Vec<(String, f64)> {
+    let own = Usage::of(std::process::id()).map_or(0.0, |usage| usage.cpu_seconds);
+    let mut all = vec![("the fleet and this measurement".to_owned(), own)];
+    let folder = folder.to_string_lossy();
+    for name in ["etcd", "kube-apiserver", "kube-controller-manager"] {
+        let cpu: f64 = pids()
+            .filter(|pid| is(*pid, name, &folder))
+            .filter_map(|pid| Usage::of(pid).ok())
+            .map(|usage| usage.cpu_seconds)
+            .sum();
+        all.push((name.to_owned(), cpu));
+    }
+    all
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn is(pid: u32, name: &str, folder: &str) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line);
+    let program = line.split('\0').next().unwrap_or_default();
+    program.rsplit('/').next() == Some(name) && line.contains(folder)
 }
 
 #[cfg(test)]

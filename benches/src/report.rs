@@ -100,6 +100,22 @@ pub fn tables(runs: &[Run], large: bool, tls: bool) -> String {
             );
         }
     }
+    if let Some(last) = runs.last() {
+        let _ = writeln!(
+            text,
+            "\nWhere the time of the largest run went: CPU seconds by process, of {:.0} that two cores had in {:.0} s.\n\n| process | CPU-s | share |\n|---|---|---|",
+            last.seconds * 2.0,
+            last.seconds
+        );
+        let own = ("corten serve".to_owned(), last.cpu_seconds);
+        for (name, cpu) in std::iter::once(&own).chain(&last.others) {
+            let _ = writeln!(
+                text,
+                "| {name} | {cpu:.1} | {:.0} % |",
+                cpu / last.seconds / 2.0 * 100.0
+            );
+        }
+    }
     text.push('\n');
     text
 }
