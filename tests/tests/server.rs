@@ -1,8 +1,8 @@
 //! Servers on a real API server, with simulated machines.
 
 use corten_api::{
-    corten::{RunKind, RunPhase, ServerPolicy, StepOutcome},
-    metal::PowerState,
+    corten::{RunKind, RunPhase, ServerPolicy, ServerRun, StepOutcome},
+    metal::{PowerState, ServerClaim, ServerState},
 };
 use corten_tests::lab::{Lab, World};
 use kube::{Api, ResourceExt as _, api::PostParams};
@@ -86,38 +86,48 @@ async fn a_server_whose_erasure_nobody_verified_stays_in_cleanup_with_the_reason
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_vanished_without_a_release_holds_the_server_as_it_runs() {
-    let lab = Lab::start().servers(1).without_claims().available().await;
-    let server = lab.world().await.servers[0].name_any();
-    // Bound by hand, to a claim that nobody has.
-    let servers = lab.all::<corten_api::metal::Server>();
-    lab.edit(
-        &servers,
-        &server,
-        json!({
-            "metadata": {"annotations": {
-                (corten_api::names::CLAIM_UID): "00000000-aaaa",
-                (corten_api::names::DIRTY): "00000000-aaaa",
-            }},
-            "spec": {"serverClaimRef": {"namespace": lab.namespace(), "name": "gone"}},
-        }),
-    )
+    let mut lab = Lab::start().servers(1).available().await;
+    lab.claim("web").await;
+    let server = lab.bound_server("web").await.name_any();
+    lab.eventually(|w| {
+        let provisioned = |run: &ServerRun| {
+            run.spec.kind == RunKind::Provisioning
+                && run.status.as_ref().and_then(|s| s.phase.as_ref()) == Some(&RunPhase::Succeeded)
+        };
+        w.powered_on() == 1 && w.runs.iter().any(provisioned)
+    })
     .await;
+    let machine = lab.fleet().machine(0);
+    assert_eq!((machine.resets().len(), machine.power_state()), (1, "On"));
+    // As after a restore of the cluster's backup: nobody released it, and the claim is not there.
+    lab.stop_claims().await;
+    let claims = lab.here::<ServerClaim>();
+    lab.edit(&claims, "web", json!({"metadata": {"finalizers": null}}))
+        .await;
+    lab.release("web").await;
     lab.eventually(|w| {
         w.server_condition(&server, "Held")
             .is_some_and(|c| c.status == "True" && c.reason == "ClaimMissing")
     })
     .await;
-    let world = lab.world().await;
-    assert!(world.runs.is_empty(), "{:?}", world.runs);
-    assert_eq!(
-        World::power(world.server(&server).expect("the server")),
-        Some(&PowerState::Off)
-    );
+    let runs = lab.world().await.runs.len();
+    // Longer than the engine needs for a release or for a first step of any run.
+    lab.stays(std::time::Duration::from_secs(5), |w| {
+        w.powered_on() == 1
+            && w.runs.len() == runs
+            && w.in_state(&ServerState::Reserved) == 1
+            && w.server_condition(&server, "Held")
+                .is_some_and(|c| c.status == "True")
+    })
+    .await;
+    assert_eq!(machine.resets().len(), 1, "{:?}", machine.resets());
+    assert_eq!(machine.power_state(), "On");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_cut_off_in_the_middle_is_taken_over_and_each_power_on_is_sent_once() {
     let mut lab = Lab::start().servers(2).available().await;
+    lab.fleet().machines().for_each(|m| m.record(true));
     lab.claim_many(2).await;
     for _ in 0..4 {
         tokio::time::sleep(std::time::Duration::from_millis(700)).await;
@@ -125,10 +135,20 @@ async fn an_engine_that_is_cut_off_in_the_middle_is_taken_over_and_each_power_on
         lab.start_engine();
     }
     let world = lab
-        .eventually(|w| {
-            w.powered_on() == 2 && w.in_state(&corten_api::metal::ServerState::Reserved) == 2
-        })
+        .eventually(|w| w.powered_on() == 2 && w.in_state(&ServerState::Reserved) == 2)
         .await;
+    // What the machines were asked, whatever the records say: a reset that a BMC refused or that changed nothing counts too.
+    for machine in lab.fleet().machines() {
+        let journal = machine.journal();
+        let sent = journal
+            .iter()
+            .filter(|request| request.contains("ComputerSystem.Reset"));
+        assert_eq!(
+            (sent.count(), machine.resets().len()),
+            (1, 1),
+            "{journal:?}"
+        );
+    }
     for run in &world.runs {
         let results = run.status.clone().unwrap_or_default().results;
         let sent = results
