@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use corten_api::corten::ServerRun;
 use corten_kit::{Driver, Lease, Next, ObjectKey, Objects, Reconcile, ReconcileError, gate};
-use corten_lifecycle::server::{self as rules, Act, Decision};
+use corten_lifecycle::server::{self as rules, Act, Decision, Reach};
 use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
@@ -130,7 +130,9 @@ impl Reconcile for Controller {
             tracing::debug!(server = %key, act = ?decision.act, "decided");
             if let Some(wait) = self.act(&seen, &decision).await? {
                 // Something runs on by itself, or nobody can be asked now: what is known is shown meanwhile.
-                if let Some(seen) = self.observe(key).await? {
+                if let Some(seen) = self.observe(key).await?
+                    && !is_unseen(&seen)
+                {
                     self.record(&seen, &decision).await?;
                 }
                 return Ok(Next::After(wait).sooner(next(&decision), Timestamp::now()));
@@ -138,6 +140,12 @@ impl Reconcile for Controller {
         }
         Ok(Next::After(Duration::from_secs(1)))
     }
+}
+
+/// True while this process has yet to hear of the BMC and the status tells what the last one knew: nothing is known better.
+fn is_unseen(seen: &observe::Seen) -> bool {
+    let status = seen.server.status.as_ref();
+    seen.observed.reach == Reach::Unknown && status.is_some_and(|status| status.state.is_some())
 }
 
 fn next(decision: &Decision) -> Next {
