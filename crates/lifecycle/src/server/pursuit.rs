@@ -9,7 +9,7 @@ use crate::{
     run::{Kind, Outcome, Phase, Run, Step},
 };
 
-use super::{Act, Decision, Machine, Observed, Reach, after, is_moving, look_again, send};
+use super::{Act, Decision, FRESH, Machine, Observed, Reach, after, is_moving, look_again, send};
 
 /// A power call is sent at most so often in one run.
 const TRIES: usize = 3;
@@ -143,6 +143,12 @@ pub(crate) fn start(o: &Observed, base: Decision, plan: Plan) -> Decision {
     }
     if let Some(why) = &o.dispute {
         return base.blocked("IdentityDisputed", why.clone());
+    }
+    // A plan rests on what the machine can and on its boot override, which only its own document tells.
+    if o.machine()
+        .is_some_and(|machine| after(machine.read_at, FRESH) < o.now)
+    {
+        return base.with(Act::ReadMachine);
     }
     if plan.is_destructive()
         && let Some(brake) = &o.guard.brake

@@ -32,6 +32,7 @@ pub(super) struct Iron {
     pub drives: Vec<Drive>,
     pub erased: Vec<String>,
     pub led: &'static str,
+    pub can: Abilities,
 }
 
 #[derive(Clone, Debug)]
@@ -124,6 +125,7 @@ impl Bench {
                 drives: vec![drive("D1"), drive("D2")],
                 erased: Vec::new(),
                 led: "Off",
+                can: Abilities::default(),
             },
             answers: true,
             reading: None,
@@ -461,7 +463,7 @@ impl Bench {
             boot_override: Some(self.iron.boot_override),
             led: Some(self.iron.led.into()),
             boot_order: Vec::new(),
-            can: Abilities::default(),
+            can: self.iron.can,
         }
     }
 

@@ -403,3 +403,62 @@ fn evidence_settles_what_it_can_and_nothing_else() {
     assert_eq!(bench.sent, [Step::ForceRestart]);
     assert!(bench.remarks.contains(&"OperationDone"));
 }
+
+#[test]
+fn off_as_it_was_before_the_release_is_not_confirmed_off() {
+    let mut bench = Bench::provisioned("a");
+    bench.reading.as_mut().unwrap().power = PowerState::Off;
+    bench.now = super::super::after(bench.now, jiff::SignedDuration::from_secs(5));
+    bench.delete_claim();
+    while bench.claim_ref.is_some() {
+        bench.step();
+        bench.pass_time();
+    }
+    assert_eq!(bench.iron.power, PowerState::Off);
+    assert!(
+        bench.sent.contains(&Step::RequestShutdown),
+        "{:?}",
+        bench.sent
+    );
+}
+
+#[test]
+fn a_machine_without_a_boot_override_starts_as_its_boot_order_says() {
+    let mut bench = Bench::available();
+    bench.iron.can.boot_override = false;
+    bench.reading = None;
+    bench.bind("a");
+    bench.boot = Boot::Ready;
+    bench.claim.as_mut().unwrap().diskless = true;
+    bench.rest();
+    assert_eq!(bench.sent, [Step::PowerOn]);
+    assert_eq!(bench.note(names::PROVISIONED), Some("a"));
+    bench.iron.power = PowerState::Off;
+    bench.reading = None;
+    bench.rest();
+    assert_eq!(bench.sent, [Step::PowerOn, Step::PowerOn]);
+    bench.delete_claim();
+    while bench.claim_ref.is_some() {
+        bench.step();
+        bench.pass_time();
+    }
+    assert!(
+        !bench.sent.contains(&Step::ClearBootOverride),
+        "{:?}",
+        bench.sent
+    );
+}
+
+#[test]
+fn a_plan_is_made_from_a_fresh_reading_of_the_machine() {
+    let mut bench = Bench::provisioned("a");
+    bench.iron.power = PowerState::Off;
+    bench.iron.boot_override = true;
+    // As after a restart of Corten: the poll tells power, and the document was not read.
+    let reading = bench.reading.as_mut().unwrap();
+    reading.power = PowerState::Off;
+    reading.boot_override = None;
+    reading.read_at = jiff::Timestamp::UNIX_EPOCH;
+    bench.rest();
+    assert_eq!(bench.sent, [Step::ClearBootOverride, Step::PowerOn]);
+}

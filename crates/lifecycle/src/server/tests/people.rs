@@ -240,3 +240,19 @@ fn an_operation_that_was_agreed_to_before_a_claim_came_is_not_done_to_the_claim(
     assert!(!bench.sent.contains(&Step::ForceOff));
     assert!(bench.remarks.contains(&"OperationRefused"));
 }
+
+#[test]
+fn power_that_was_read_before_an_operation_was_asked_for_is_no_news_to_it() {
+    for (operation, sent) in [
+        ("hard-restart-server", Step::ForceRestart),
+        ("park", Step::RequestShutdown),
+    ] {
+        let mut bench = Bench::available();
+        // Somebody switched it on, and nobody here has looked since.
+        bench.iron.power = PowerState::On;
+        bench.now = crate::server::after(bench.now, jiff::SignedDuration::from_secs(5));
+        let mut bench = asked(bench, operation);
+        bench.rest();
+        assert_eq!(bench.sent, [sent], "{operation}");
+    }
+}
