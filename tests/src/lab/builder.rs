@@ -3,7 +3,7 @@ use std::time::Duration;
 use corten_claims::ClaimsConfig;
 use corten_engine::EngineConfig;
 use corten_engine::macdb::MacDatabase;
-use corten_sim::{Builder, Fleet, Timing};
+use corten_sim::{Builder, Fleet, Inventory, Timing};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, PostParams};
 use serde_json::json;
@@ -51,6 +51,11 @@ impl LabBuilder {
     pub fn fleet(mut self, change: impl FnOnce(Builder) -> Builder) -> Self {
         self.fleet = change(self.fleet);
         self
+    }
+
+    /// With machines that have few parts, two drives among them, where many would only take time.
+    pub fn small(self) -> Self {
+        self.fleet(|fleet| fleet.inventory(Inventory::Small))
     }
 
     /// With an engine whose settings `change` changes.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 /// A laboratory with one machine that runs for the claim `tenant`.
 async fn one_tenant() -> Lab {
-    let lab = Lab::start().servers(1).idle().await;
+    let lab = Lab::start().small().servers(1).idle().await;
     policy(&lab).await;
     lab.plug_in().await;
     lab.eventually(|world| world.available() == 1).await;
@@ -236,13 +236,14 @@ async fn restore(lab: &mut Lab, came: Came, watched: bool) {
         lab.here::<ServerClaim>(),
         lab.here::<ServerBootConfiguration>(),
     );
-    // Some tools keep the owners' UIDs, which are nobody's any more: the garbage collector then takes the objects for orphans.
-    let saved_endpoints = saved(&endpoints, &ours, false).await;
-    let saved_bmcs = saved(&bmcs, &ours, false).await;
-    let saved_secrets = saved(&secrets, &ours, false).await;
-    let saved_servers = saved(&servers, &ours, false).await;
-    let saved_claims = saved(&claims, &all, false).await;
-    let saved_boots = saved(&boots, &all, false).await;
+    // Some tools keep the owners' UIDs, which are nobody's any more: the garbage collector takes the objects for orphans.
+    let owners = came == Came::Back;
+    let saved_endpoints = saved(&endpoints, &ours, owners).await;
+    let saved_bmcs = saved(&bmcs, &ours, owners).await;
+    let saved_secrets = saved(&secrets, &ours, owners).await;
+    let saved_servers = saved(&servers, &ours, owners).await;
+    let saved_claims = saved(&claims, &all, owners).await;
+    let saved_boots = saved(&boots, &all, owners).await;
     torn_out(&claims, &all).await;
     torn_out(&boots, &all).await;
     torn_out(&servers, &ours).await;
@@ -278,7 +279,7 @@ async fn restore(lab: &mut Lab, came: Came, watched: bool) {
 
 /// Three machines: one runs for the claim `tenant`, one was given back and cannot be cleaned, one is free.
 async fn three_standings() -> Lab {
-    let lab = Lab::start().servers(3).idle().await;
+    let lab = Lab::start().small().servers(3).idle().await;
     policy(&lab).await;
     lab.fleet().machine(1).set_erase(Erase::NotOffered);
     lab.plug_in().await;

@@ -7,7 +7,9 @@ use corten_api::metal::{PowerState, ServerState};
 use corten_api::names;
 use corten_sim::{Erase, Shape};
 use corten_tests::lab::{Lab, World, note, readable_drives, resets};
+use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt as _;
+use kube::api::ListParams;
 use serde_json::json;
 
 /// A BMC's word is all the evidence that there is out of band.
@@ -68,12 +70,8 @@ async fn live(lab: &Lab, servers: &[String]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_shape_goes_from_an_endpoint_to_a_claim_and_back_and_its_drives_are_really_erased() {
     let lab = Lab::start()
-        .fleet(|fleet| {
-            fleet
-                .machines(Shape::ALL.len())
-                .shapes(Shape::ALL.to_vec())
-                .inventory(corten_sim::Inventory::Small)
-        })
+        .small()
+        .fleet(|fleet| fleet.machines(Shape::ALL.len()).shapes(Shape::ALL.to_vec()))
         .idle()
         .await;
     take_its_word(&lab).await;
@@ -125,6 +123,7 @@ async fn every_shape_goes_from_an_endpoint_to_a_claim_and_back_and_its_drives_ar
 #[tokio::test(flavor = "multi_thread")]
 async fn the_life_of_a_machine_that_speaks_tls_goes_over_one_pinned_connection() {
     let lab = Lab::start()
+        .small()
         .fleet(|fleet| fleet.machines(1).shape(Shape::Lenovo).tls(true))
         .idle()
         .await;
@@ -141,11 +140,25 @@ async fn the_life_of_a_machine_that_speaks_tls_goes_over_one_pinned_connection()
     let counts = machine.counts();
     assert_eq!((counts.logins, counts.failed_logins), (1, 0), "{counts:?}");
     assert!(counts.connections <= 3, "{counts:?}");
+    // All that anybody can read who may not read Secrets.
+    let world = lab.world().await;
+    let ours = ListParams::default().labels(&lab.selector());
+    let inventories = lab.all::<ServerInventory>().list(&ours).await.unwrap();
+    let all = ListParams::default();
+    let events = lab.all::<Event>().list(&all).await.unwrap();
+    let said = serde_json::to_string(&(
+        (&world.endpoints, &world.bmcs, &world.servers, &world.runs),
+        (&world.boots, &inventories, &events),
+    ))
+    .unwrap();
+    assert!(said.contains(&machine.serial()), "not everything is there");
+    assert!(!said.contains(&machine.password()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn drives_that_cannot_be_erased_keep_a_server_in_cleanup_until_somebody_answers_for_it() {
     let lab = Lab::start()
+        .small()
         .fleet(|fleet| fleet.machines(2).erase(Erase::NotOffered))
         .idle()
         .await;
@@ -224,7 +237,7 @@ async fn drives_that_cannot_be_erased_keep_a_server_in_cleanup_until_somebody_an
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drive_whose_erasure_fails_keeps_its_server_in_cleanup_and_is_named() {
-    let lab = Lab::start().servers(1).idle().await;
+    let lab = Lab::start().small().servers(1).idle().await;
     take_its_word(&lab).await;
     lab.plug_in().await;
     lab.eventually(|world| world.available() == 1).await;
@@ -263,4 +276,55 @@ async fn a_drive_whose_erasure_fails_keeps_its_server_in_cleanup_and_is_named() 
         server
     );
     assert_eq!(resets(&machine).len(), 2, "{:?}", resets(&machine));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_servers_given_back_at_once_than_is_usual_wait_until_somebody_has_looked() {
+    let lab = Lab::start()
+        .small()
+        .fleet(|fleet| fleet.machines(8))
+        .idle()
+        .await;
+    take_its_word(&lab).await;
+    lab.plug_in().await;
+    lab.eventually(|world| world.available() == 8).await;
+    let claims = lab.claim_many(8).await;
+    lab.eventually(|world| world.powered_on() == 8).await;
+    for claim in &claims {
+        lab.release(claim).await;
+    }
+    let braked = |world: &World| {
+        let all = world.servers.iter();
+        all.filter(|it| world.says(&it.name_any(), "Ready", "False", "BrakeEngaged"))
+            .map(|it| it.name_any())
+            .collect::<Vec<_>>()
+    };
+    let world = lab.eventually(|world| !braked(world).is_empty()).await;
+    let stopped = braked(&world)[0].clone();
+    let said = world.server_condition(&stopped, "Ready").unwrap();
+    assert!(
+        said.message.contains(names::BRAKE_ACKNOWLEDGED),
+        "{}",
+        said.message
+    );
+    lab.hears(&stopped, "BrakeEngaged").await;
+    lab.stays(Duration::from_secs(4), |world| {
+        !braked(world).is_empty() && world.available() < 6
+    })
+    .await;
+    let still_on = |lab: &Lab| {
+        let on = lab.fleet().machines();
+        on.filter(|it| it.power_state() == "On").count()
+    };
+    assert!(still_on(&lab) >= 1, "nobody was spared");
+    // Each acknowledgement is good for as many again.
+    for _ in 0..30 {
+        lab.acknowledge().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        if lab.world().await.available() == 8 {
+            break;
+        }
+    }
+    lab.eventually(|world| world.available() == 8 && world.claims.is_empty())
+        .await;
 }

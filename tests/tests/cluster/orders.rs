@@ -12,7 +12,7 @@ use kube::core::DynamicObject;
 use serde_json::json;
 
 async fn lab(machines: usize) -> Lab {
-    let lab = Lab::start().servers(machines).idle().await;
+    let lab = Lab::start().small().servers(machines).idle().await;
     let wishes =
         json!({"cleaning": {"acceptReported": true}, "timeouts": {"shutdownGraceSeconds": 20}});
     lab.policy(wishes).await;

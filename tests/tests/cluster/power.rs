@@ -11,7 +11,7 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_ignores_its_shutdown_is_cut_off_after_the_grace_that_a_restart_does_not_renew()
  {
-    let mut lab = Lab::start().servers(1).idle().await;
+    let mut lab = Lab::start().small().servers(1).idle().await;
     let grace = Duration::from_secs(12);
     lab.policy(json!({
         "timeouts": {"shutdownGraceSeconds": grace.as_secs()},
@@ -58,7 +58,7 @@ async fn a_machine_that_ignores_its_shutdown_is_cut_off_after_the_grace_that_a_r
 #[tokio::test(flavor = "multi_thread")]
 async fn power_lost_means_the_disk_where_the_image_was_installed_and_the_network_only_where_it_has_none()
  {
-    let lab = Lab::start().servers(2).available().await;
+    let lab = Lab::start().small().servers(2).available().await;
     let machines = [lab.fleet().machine(0), lab.fleet().machine(1)];
     for (index, mode) in [names::BOOT_MODE_DISK, names::BOOT_MODE_DISKLESS]
         .into_iter()
@@ -106,7 +106,7 @@ async fn power_lost_means_the_disk_where_the_image_was_installed_and_the_network
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_wants_power_off_and_on_again_gets_it_from_its_disk_and_without_a_new_image() {
-    let lab = Lab::start().servers(1).idle().await;
+    let lab = Lab::start().small().servers(1).idle().await;
     lab.policy(json!({"timeouts": {"shutdownGraceSeconds": 10}}))
         .await;
     lab.plug_in().await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use corten_api::names;
 use corten_controlplane::{Process, ProcessSpec};
-use corten_sim::{Effect, Inventory, MachineHandle, Rule};
+use corten_sim::{Effect, MachineHandle, Rule};
 use corten_tests::control_plane;
 use corten_tests::lab::{Lab, note, readable_drives, resets};
 use futures::future::join_all;
@@ -86,7 +86,8 @@ async fn life(lab: &Lab) {
 
 async fn killed_at(moment: Moment) {
     let mut lab = Lab::start()
-        .fleet(|fleet| fleet.machines(1).inventory(Inventory::Small))
+        .small()
+        .fleet(|fleet| fleet.machines(1))
         .idle()
         .await;
     lab.stop_engine().await;
@@ -137,6 +138,9 @@ async fn killed_at(moment: Moment) {
     assert_eq!(note(&server, names::DIRTY), None, "{moment:?}");
     assert_eq!(note(&server, names::CLAIM_UID), None, "{moment:?}");
     process.stop(Duration::from_secs(15)).await;
+    let log = std::fs::read_to_string(process.log()).expect("its log");
+    assert!(log.contains("step sent"), "the log tells what was done");
+    assert!(!log.contains(&machine.password()), "and no password");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,11 +22,12 @@ fn all_serve(world: &World) -> bool {
 async fn an_api_server_that_goes_away_under_load_loses_nothing_and_nothing_is_done_twice() {
     let mut lab = Lab::start()
         .servers(MACHINES)
+        .small()
         .own_control_plane()
         .idle()
         .await;
     lab.policy(json!({
-        "cleaning": {"acceptReported": true}, "timeouts": {"shutdownGraceSeconds": 60},
+        "cleaning": {"acceptReported": true}, "timeouts": {"shutdownGraceSeconds": 20},
     }))
     .await;
     lab.plug_in().await;
@@ -91,7 +92,15 @@ async fn an_api_server_that_goes_away_under_load_loses_nothing_and_nothing_is_do
     lab.eventually(|world| world.available() == MACHINES && world.claims.is_empty())
         .await;
     for machine in lab.fleet().machines() {
-        assert_eq!(resets(&machine), ["On", "GracefulShutdown"]);
+        // Where the API server took an intent and died with its answer, nobody can tell whether the machine was asked: it is not asked
+        // again, and cut off after the grace.
+        let kinds = resets(&machine);
+        let allowed: [&[&str]; 3] = [
+            &["On", "GracefulShutdown"],
+            &["On", "ForceOff"],
+            &["On", "GracefulShutdown", "ForceOff"],
+        ];
+        assert!(allowed.iter().any(|wanted| kinds == *wanted), "{kinds:?}");
         assert_eq!(readable_drives(&machine), [""; 0]);
         assert_eq!(machine.counts().failed_logins, 0);
     }
