@@ -207,7 +207,7 @@ where
     K: Clone + std::fmt::Debug + DeserializeOwned,
 {
     for object in api.list_metadata(ours).await.expect("a list").items {
-        tear_out(api, &object.metadata.name.as_deref().unwrap_or_default()).await;
+        tear_out(api, object.metadata.name.as_deref().unwrap_or_default()).await;
     }
 }
 
