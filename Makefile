@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test test-full bench lint build controlplane clean-demo
+.PHONY: help demo test test-full interop-nv bench lint build controlplane clean-demo
 
 help: ## List what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ test: ## Formatting, lints, every test, the API-server tests included
 
 test-full: ## The same, and what takes long: killed processes, big fleets, foreign clients
 	@CORTEN_TEST_FULL=1 scripts/test
+
+interop-nv: ## The strict client nv-redfish against the simulator (part of make test)
+	@scripts/interop-nv
 
 bench: ## Measure onboarding and the fleet at rest, into docs/benchmarks.md (BENCH_ARGS="--sizes 100" for less)
 	@$(CARGO) build --release -p corten -p corten-benches
