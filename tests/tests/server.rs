@@ -2,7 +2,8 @@
 
 use corten_api::{
     corten::{RunKind, RunPhase, ServerPolicy, ServerRun, StepOutcome},
-    metal::{PowerState, ServerClaim, ServerState},
+    metal::{PowerState, ServerBootConfiguration, ServerClaim, ServerState},
+    names,
 };
 use corten_tests::lab::{Lab, World};
 use kube::{Api, ResourceExt as _, api::PostParams};
@@ -157,4 +158,39 @@ async fn an_engine_that_is_cut_off_in_the_middle_is_taken_over_and_each_power_on
             .count();
         assert!(sent <= 1, "{results:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_and_a_boot_configuration_that_are_to_be_ignored_are_left_alone() {
+    let lab = Lab::start().servers(1).available().await;
+    let ignore = [(names::OPERATION, names::OPERATION_IGNORE)];
+    lab.claim_annotated("web", &ignore, json!({})).await;
+    let boot: ServerBootConfiguration = serde_json::from_value(json!({
+        "metadata": {"name": "by-hand", "namespace": lab.namespace(), "annotations": {names::OPERATION: names::OPERATION_IGNORE}},
+        "spec": {"serverRef": {"name": lab.world().await.servers[0].name_any()}, "image": "no image"},
+    }))
+    .expect("a ServerBootConfiguration");
+    let boots = lab.here::<ServerBootConfiguration>();
+    boots
+        .create(&PostParams::default(), &boot)
+        .await
+        .expect("the boot configuration");
+    lab.stays(std::time::Duration::from_secs(3), |w| {
+        w.available() == 1
+            && w.claims
+                .iter()
+                .all(|claim| claim.status.is_none() && claim.metadata.finalizers.is_none())
+            && w.boots.iter().all(|boot| boot.status.is_none())
+    })
+    .await;
+    let heed = json!({"metadata": {"annotations": {names::OPERATION: null}}});
+    lab.edit(&lab.here::<ServerClaim>(), "web", heed.clone())
+        .await;
+    lab.edit(&boots, "by-hand", heed).await;
+    lab.eventually(|w| {
+        let judged =
+            |boot: &ServerBootConfiguration| boot.name_any() == "by-hand" && boot.status.is_some();
+        w.bound() == 1 && w.boots.iter().any(judged)
+    })
+    .await;
 }

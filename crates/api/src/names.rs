@@ -80,9 +80,19 @@ pub const TLS_PIN: &str = "corten.dev/tls-pin";
 pub const NEXT_LOGIN_ATTEMPT: &str = "corten.dev/next-login-attempt";
 /// On a BMC: version of the Secret that the last login was tried with.
 pub const LOGIN_SECRET: &str = "corten.dev/login-secret";
-/// On a ServerClaim: the server that was chosen for it, as `name/uid`.
+/// On a BMC: when the restart that an annotation asked for was about to be sent (RFC 3339); goes when its outcome is known.
+pub const BMC_RESTART_INTENT: &str = "corten.dev/bmc-restart-intent";
+/// Annotation on a claim: name and UID of the server that was chosen for it, as `name/uid`, written with our finalizer and by the claim's
+/// resourceVersion before the server is touched.
+///
+/// Two allocators that both think they act (a lease lost in mid-flight) so agree on one server: the second one's choice is a conflict, and
+/// a choice that is written is kept as long as its server fits. Without it each could bind another server to the same claim.
 pub const CHOSEN_SERVER: &str = "corten.dev/chosen-server";
-/// On a ServerClaim: the server that it was bound to, as `name/uid`.
+/// Annotation on a claim: name and UID of the server that it was bound to, as `name/uid`.
+///
+/// It tells a claim that had a server from one that has yet to get one, when no server knows of it: after a Server was deleted by force
+/// or came back from a backup without its annotations. Such a claim is not bound anew without being asked, since that would boot its
+/// image again.
 pub const BOUND_SERVER: &str = "corten.dev/bound-server";
 /// On a ServerClaim and its ServerBootConfiguration: [`BOOT_MODE_DISKLESS`] or [`BOOT_MODE_DISK`].
 pub const BOOT_MODE: &str = "corten.dev/boot-mode";

@@ -67,3 +67,32 @@ fn every_annotation_label_and_finalizer_is_explained() {
         "not in docs/compatibility.md: {missing:?}"
     );
 }
+
+#[test]
+fn every_name_of_ours_stands_in_one_place() {
+    let mut strays = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("..")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs")
+                && !path.ends_with("api/src/names.rs")
+            {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let constants = text.lines().filter(|line| {
+                    line.contains("const ")
+                        && ["corten.dev/", "metal.ironcore.dev/"]
+                            .iter()
+                            .any(|group| line.contains(&format!("= \"{group}")))
+                });
+                strays.extend(constants.map(|line| format!("{}: {}", path.display(), line.trim())));
+            }
+        }
+    }
+    assert!(
+        strays.is_empty(),
+        "belongs into api/src/names.rs: {strays:#?}"
+    );
+}

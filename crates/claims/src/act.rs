@@ -90,7 +90,7 @@ impl Allocator {
                 self.binding.lock().remove(&ObjectKey::of(&*world.claim));
                 self.record(&world.claim, report).await.map(Done::Rest)
             }
-            Decision::Gone => Ok(Done::Rest(Next::Done)),
+            Decision::Gone | Decision::Ignored => Ok(Done::Rest(Next::Done)),
         }
     }
 

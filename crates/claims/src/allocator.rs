@@ -123,7 +123,10 @@ impl Reconcile for Allocator {
                 continue;
             }
             let decision = claim::decide(&world.view());
-            if !matches!(decision, Decision::Settled(_) | Decision::Gone) {
+            if !matches!(
+                decision,
+                Decision::Settled(_) | Decision::Gone | Decision::Ignored
+            ) {
                 tracing::debug!(claim = %key, ?decision, "step");
             }
             match self.act(&world, decision).await? {

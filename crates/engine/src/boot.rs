@@ -148,6 +148,10 @@ impl Reconcile for BootController {
         if boot.metadata.deletion_timestamp.is_some() {
             return Ok(Next::Done);
         }
+        let operation = boot.annotations().get(names::OPERATION);
+        if operation.is_some_and(|operation| operation == names::OPERATION_IGNORE) {
+            return Ok(Next::Done);
+        }
         let server = &boot.spec.server_ref.name;
         let server_exists = self
             .context

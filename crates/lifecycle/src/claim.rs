@@ -13,6 +13,7 @@ pub mod offer;
 mod release;
 pub mod selector;
 
+pub use corten_api::names::{BOUND_SERVER, CHOSEN_SERVER};
 use corten_api::{
     metal::{Server, ServerBootConfiguration, ServerClaim},
     names,
@@ -25,20 +26,6 @@ pub use self::{
     nofit::{Misfit, NoFit},
     offer::{Offer, Standing},
 };
-
-/// Annotation on a claim: name and UID of the server that it was bound to, as `name/uid`.
-///
-/// It tells a claim that had a server from one that has yet to get one, when no server knows of it: after a Server was deleted by force
-/// or came back from a backup without its annotations. Such a claim is not bound anew without being asked, since that would boot its
-/// image again.
-pub const BOUND_SERVER: &str = "corten.dev/bound-server";
-
-/// Annotation on a claim: name and UID of the server that was chosen for it, as `name/uid`, written with our finalizer and by the claim's
-/// resourceVersion before the server is touched.
-///
-/// Two allocators that both think they act (a lease lost in mid-flight) so agree on one server: the second one's choice is a conflict, and
-/// a choice that is written is kept as long as its server fits. Without it each could bind another server to the same claim.
-pub const CHOSEN_SERVER: &str = "corten.dev/chosen-server";
 
 /// All that the decision rests on. Built by `corten_claims`, by hand in tests.
 #[derive(Clone, Debug)]
@@ -120,6 +107,8 @@ pub enum Decision {
     Settled(Report),
     /// The claim is no concern of ours any more.
     Gone,
+    /// Nothing, not even a status: its owner wants it left alone (`metal.ironcore.dev/operation: ignore`).
+    Ignored,
 }
 
 /// How a claim parted from its server.
@@ -155,6 +144,9 @@ pub struct Verdict {
 
 /// Decides what the claim needs next.
 pub fn decide(observed: &Observed<'_>) -> Decision {
+    if observed.is_ignored() {
+        return Decision::Ignored;
+    }
     if observed.claim.metadata.deletion_timestamp.is_some() {
         return release::decide(observed);
     }
@@ -166,7 +158,8 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
 
 /// Whether the allocator has to find a server for the claim: it lives, has none, and nothing speaks against it. `observed.choice` is not looked at.
 pub fn wants_server(observed: &Observed<'_>) -> bool {
-    observed.claim.metadata.deletion_timestamp.is_none()
+    !observed.is_ignored()
+        && observed.claim.metadata.deletion_timestamp.is_none()
         && observed.owned().is_none()
         && observed.obstacle().is_none()
         && observed.choice_on_record().is_none()
@@ -328,6 +321,10 @@ impl<'a> Observed<'a> {
             .check(&Offer::of(server))
             .is_ok()
             .then_some(server)
+    }
+
+    fn is_ignored(&self) -> bool {
+        annotation(self.claim, names::OPERATION) == Some(names::OPERATION_IGNORE)
     }
 
     fn is_protected(&self) -> bool {

@@ -20,7 +20,7 @@ use super::{BmcController, Memory, open::greet};
 use crate::{connect::Connected, failure::Failure};
 
 /// The annotation of an intent: when it was written.
-const INTENT: &str = "corten.dev/bmc-restart-intent";
+const INTENT: &str = names::BMC_RESTART_INTENT;
 
 /// The call is answered after this time, or its outcome is unknown. Less than a Lease is good for between two renewals.
 const CALL: SignedDuration = SignedDuration::from_secs(6);

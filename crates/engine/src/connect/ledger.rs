@@ -22,8 +22,7 @@ use serde_json::{Value, json};
 
 use crate::context::Kind;
 
-/// The annotation with the version of the Secret that the last login was tried with.
-pub const LOGIN_SECRET: &str = "corten.dev/login-secret";
+pub use corten_api::names::LOGIN_SECRET;
 
 /// The ledger of all BMCs of this process. Clones share it.
 #[derive(Clone, Debug)]

@@ -403,6 +403,27 @@ fn deleting_a_claim_that_was_restored_releases_nothing() {
 // --- release ---
 
 #[test]
+fn a_claim_that_is_to_be_ignored_is_neither_bound_nor_released() {
+    let free = server("s1");
+    let mut waiting = claim("u1");
+    waiting.metadata.annotations =
+        Some([(names::OPERATION.to_owned(), "ignore".to_owned())].into());
+    let seen = Observed {
+        choice: Choice::Server(&free),
+        ..observed(&waiting)
+    };
+    assert!(!wants_server(&seen));
+    assert_eq!(decide(&seen), Decision::Ignored);
+    let going = deleted(protected(waiting));
+    let taken = bound(server("s1"), "u1");
+    let seen = Observed {
+        referring: vec![&taken],
+        ..observed(&going)
+    };
+    assert_eq!(decide(&seen), Decision::Ignored);
+}
+
+#[test]
 fn a_claim_deleted_while_it_waits_goes_at_once() {
     assert_eq!(decide(&observed(&deleted(claim("u1")))), Decision::Gone);
 }
