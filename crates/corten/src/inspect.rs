@@ -113,6 +113,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         requests: counters.requests,
         connections: counters.connections,
         seconds: (started.elapsed().as_secs_f64() * 100.0).round() / 100.0,
+        quirks: report::quirks(service.product()),
         bmc: manager,
         servers,
     };

@@ -338,3 +338,14 @@ async fn an_interrupted_inspection_logs_its_session_out() {
     assert!(!child.wait().await.unwrap().success());
     assert_eq!(machine.sessions(), 0);
 }
+
+#[tokio::test]
+async fn the_report_names_the_quirks_of_the_product() {
+    let (_fleet, machine) = machine(Shape::Hpe).await;
+    let report = inspect_json(&machine.url(), &[]).await;
+    let quirk = &report["quirks"][0];
+    assert_eq!(quirk["name"], "RejectsWildcardEtag", "{report:#}");
+    assert_eq!(quirk["toldBy"], "Vendor");
+    let table = inspect(&machine.url(), &[]).await.out;
+    assert!(table.contains("RejectsWildcardEtag, applied"), "{table}");
+}

@@ -226,16 +226,24 @@ impl Product {
     /// Whether the table has `quirk` for this product.
     #[must_use]
     pub fn has(&self, quirk: Quirk) -> bool {
-        TABLE.iter().any(|row| {
-            row.quirk == quirk
-                && row.told_by == ToldBy::Vendor
-                && row.vendor == self.vendor
-                && (row.product.is_empty()
-                    || self
-                        .name
-                        .as_deref()
-                        .is_some_and(|name| name.contains(row.product)))
-        })
+        TABLE
+            .iter()
+            .any(|row| row.quirk == quirk && row.told_by == ToldBy::Vendor && self.is_meant_by(row))
+    }
+
+    /// The rows of the table for this vendor and product: those told by vendor hold, those told by capability hold where the
+    /// documents show them.
+    pub fn rows(&self) -> impl Iterator<Item = &'static Row> + '_ {
+        TABLE.iter().filter(|row| self.is_meant_by(row))
+    }
+
+    fn is_meant_by(&self, row: &Row) -> bool {
+        row.vendor == self.vendor
+            && (row.product.is_empty()
+                || self
+                    .name
+                    .as_deref()
+                    .is_some_and(|name| name.contains(row.product)))
     }
 
     /// What the gateway has to mind for this product.

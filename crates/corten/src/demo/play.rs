@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use corten_api::corten::{ServerPolicy, ServerRun};
+use corten_api::corten::{ServerPolicy, ServerRun, StepOutcome};
 use corten_api::metal::{Endpoint, ServerClaim};
 use corten_controlplane::{Process, ProcessSpec};
 use corten_sim::{Fleet, Shape, Timing};
@@ -332,6 +332,7 @@ impl Stage {
             let erased = own
                 .iter()
                 .flat_map(|run| run.status.iter().flat_map(|status| &status.drives))
+                .filter(|drive| drive.outcome == StepOutcome::Succeeded)
                 .count();
             servers.add_row([
                 server.name_any(),

@@ -3,6 +3,7 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use corten_api::metal::{BmcStatus, ServerStatus};
 use corten_redfish::inventory::{Inventory, SectionState};
+use corten_redfish::quirks::Product;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -19,8 +20,34 @@ pub struct Report {
     pub requests: u64,
     pub connections: u64,
     pub seconds: f64,
+    /// What the table of quirks has for this product.
+    pub quirks: Vec<Known>,
     pub bmc: Bmc,
     pub servers: Vec<Server>,
+}
+
+/// A deviation that is known of the product.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Known {
+    /// As in `corten_redfish::quirks`.
+    pub name: String,
+    /// `Vendor`: it was applied. `Capability`: it is applied where a document shows it.
+    pub told_by: String,
+    /// The recording or the public source.
+    pub shown_by: &'static str,
+}
+
+/// The rows for `product`.
+pub fn quirks(product: &Product) -> Vec<Known> {
+    product
+        .rows()
+        .map(|row| Known {
+            name: format!("{:?}", row.quirk),
+            told_by: format!("{:?}", row.told_by),
+            shown_by: row.shown_by,
+        })
+        .collect()
 }
 
 #[derive(Debug, Serialize)]
@@ -73,6 +100,13 @@ impl Report {
         match &self.bmc.status {
             Some(status) => rows(&mut bmc, "status", &serde_json::to_value(status)?),
             None => row(&mut bmc, "status", "the BMC names no manager"),
+        }
+        for quirk in &self.quirks {
+            let told = match quirk.told_by.as_str() {
+                "Capability" => "applied where a document shows it",
+                _ => "applied",
+            };
+            row(&mut bmc, "quirk", &format!("{}, {told}", quirk.name));
         }
         finish(&mut out, bmc);
         for server in &self.servers {
