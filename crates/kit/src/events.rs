@@ -19,7 +19,8 @@ use crate::{key::ObjectKey, metrics, store::Store};
 
 const QUEUE: usize = 4096;
 const SENDERS: usize = 8;
-const AGAIN_AFTER: Duration = Duration::from_secs(600);
+/// How long the API server keeps an Event by default: what stands unchanged is said again only when nobody can read it any more.
+const AGAIN_AFTER: Duration = Duration::from_secs(3600);
 /// The API server refuses longer notes.
 const NOTE_BYTES: usize = 1024;
 
