@@ -113,7 +113,12 @@ async fn a_claim_that_wants_power_off_and_on_again_gets_it_from_its_disk_and_wit
     lab.eventually(|world| world.available() == 1).await;
     lab.claim("tenant").await;
     let machine = lab.fleet().machine(0);
-    lab.eventually(|_| machine.booted().is_some()).await;
+    // Until it is on record that the image was booted, another On would boot it again, and rightly so.
+    lab.eventually(|world| {
+        let server = world.servers[0].name_any();
+        machine.booted().is_some() && world.says(&server, "Ready", "True", "Reserved")
+    })
+    .await;
     machine.write_drives("a tenant's own");
     let claims = lab.here::<corten_api::metal::ServerClaim>();
     for (power, wanted) in [("Off", PowerState::Off), ("On", PowerState::On)] {
