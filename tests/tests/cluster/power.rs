@@ -111,9 +111,11 @@ async fn a_claim_that_wants_power_off_and_on_again_gets_it_from_its_disk_and_wit
         .await;
     lab.plug_in().await;
     lab.eventually(|world| world.available() == 1).await;
-    lab.claim("tenant").await;
+    // Said by name: without a word the image decides, and an OCI image is diskless.
+    let disk = [(names::BOOT_MODE, names::BOOT_MODE_DISK)];
+    lab.claim_annotated("tenant", &disk, json!({})).await;
     let machine = lab.fleet().machine(0);
-    // Until it is on record that the image was booted, another On would boot it again, and rightly so.
+    // Only what is on record as booted counts as installed.
     lab.eventually(|world| {
         let server = world.servers[0].name_any();
         machine.booted().is_some() && world.says(&server, "Ready", "True", "Reserved")
