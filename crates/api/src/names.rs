@@ -106,6 +106,12 @@ pub const CONTENT_HASH: &str = "corten.dev/content-hash";
 pub const OCCASION: &str = "corten.dev/occasion";
 /// On the shard's Lease or a ServerPolicy: somebody has looked at the brake (RFC 3339: when).
 pub const BRAKE_ACKNOWLEDGED: &str = "corten.dev/brake-acknowledged";
+/// On the shard's Lease: since when (RFC 3339) and why the brake is on for a reason that no ServerRun records.
+pub const BRAKE_ENGAGED: &str = "corten.dev/brake-engaged";
+/// On the Lease of an engine: the label selector of what it looks after.
+pub const SELECTOR: &str = "corten.dev/selector";
+/// On a BMC: before this time (RFC 3339) even a changed Secret buys no further login.
+pub const NEXT_LOGIN_EXCEPTION: &str = "corten.dev/next-login-exception";
 
 // Labels.
 

@@ -3,7 +3,12 @@
 //! [`Secrets::load`] reads one object by its name when a BMC is connected to and keeps nothing: no credentials of the
 //! fleet lie in a cache, and the right to read may be given object by object.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 use corten_api::metal::BmcSecret;
 use corten_kit::{ObjectKey, Objects};
@@ -11,6 +16,7 @@ use corten_redfish::{CaBundle, Credentials};
 use dashmap::DashMap;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Client, Resource, ResourceExt};
+use secrecy::ExposeSecret;
 
 /// Which object holds the credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +39,7 @@ pub struct Loaded {
     pub credentials: Credentials,
     /// The CA that signs the BMC's certificate (key `ca.crt`), where there is one.
     pub ca: Option<CaBundle>,
-    /// UID and version of the object: another one is another secret.
+    /// UID of the object and its version when its credentials were first seen: another one is another secret.
     pub version: String,
 }
 
@@ -72,6 +78,39 @@ pub struct Secrets {
     core: Objects<Secret>,
     /// What was just written, for whoever reads it next.
     primed: Arc<DashMap<SecretKey, Loaded>>,
+    versions: Arc<Versions>,
+}
+
+/// Tells a change of the credentials from one of the object around them: a label on a Secret is no reason for a login.
+#[derive(Debug, Default)]
+struct Versions {
+    /// Keyed with a number of this process, so that what is kept tells nothing of a password.
+    hasher: RandomState,
+    known: DashMap<SecretKey, (u64, String)>,
+}
+
+impl Versions {
+    /// The version that the same credentials of the same object had before, else the present one.
+    fn settle(&self, key: &SecretKey, mut loaded: Loaded) -> Loaded {
+        let uid = loaded.version.split('/').next().unwrap_or_default();
+        let credentials = &loaded.credentials;
+        let mark = self.hasher.hash_one((
+            uid,
+            &credentials.username,
+            credentials.password.expose_secret(),
+        ));
+        let mut known = self
+            .known
+            .entry(key.clone())
+            .or_insert_with(|| (mark, loaded.version.clone()));
+        if known.0 == mark {
+            loaded.version.clone_from(&known.1);
+        } else {
+            *known = (mark, loaded.version.clone());
+        }
+        drop(known);
+        loaded
+    }
 }
 
 // === impl Secrets ===
@@ -83,6 +122,7 @@ impl Secrets {
             bmc: Objects::uncached(client.clone(), manager),
             core: Objects::uncached(client, manager),
             primed: Arc::default(),
+            versions: Arc::default(),
         }
     }
 
@@ -104,6 +144,11 @@ impl Secrets {
     /// # Errors
     /// [`SecretError`], with the object's name and the remedy.
     pub async fn load(&self, key: &SecretKey) -> Result<Loaded, SecretError> {
+        let loaded = self.read(key).await?;
+        Ok(self.versions.settle(key, loaded))
+    }
+
+    async fn read(&self, key: &SecretKey) -> Result<Loaded, SecretError> {
         if let Some((_, loaded)) = self.primed.remove(key) {
             return Ok(loaded);
         }
@@ -283,6 +328,22 @@ mod tests {
             Credentials::new("root", "newer".to_owned())
         );
         assert!(!format!("{loaded:?}").contains("newer"));
+    }
+
+    #[test]
+    fn a_secret_whose_metadata_was_touched_is_the_same_secret_and_one_with_another_password_is_not()
+    {
+        let versions = Versions::default();
+        let settled = |version: &str, password: &str| {
+            let data = data(&[("username", "root"), ("password", password)]);
+            let loaded = read(&key(), version, &data, &BTreeMap::new()).unwrap();
+            versions.settle(&key(), loaded).version
+        };
+        assert_eq!(settled("u/1", "hunter2"), "u/1");
+        assert_eq!(settled("u/2", "hunter2"), "u/1");
+        assert_eq!(settled("u/3", "newer"), "u/3");
+        assert_eq!(settled("u/4", "newer"), "u/3");
+        assert_eq!(settled("v/5", "newer"), "v/5", "created anew");
     }
 
     #[test]

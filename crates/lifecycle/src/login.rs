@@ -23,6 +23,8 @@ pub struct Observed<'a> {
     pub last_secret: Option<&'a str>,
     /// Which Secret, in which version, this attempt would be made with.
     pub secret: &'a str,
+    /// The persisted time before which a changed Secret is no reason for a further attempt.
+    pub next_exception: Option<Timestamp>,
     /// How often in a row these credentials were refused, as far as this process knows.
     pub refusals: u32,
 }
@@ -34,6 +36,8 @@ pub enum Verdict {
     Grant {
         /// The next attempt's time, to be written first.
         next_attempt: Timestamp,
+        /// The present time was not one for an attempt, but the Secret is another: to be written too, as it buys no second one.
+        next_exception: Option<Timestamp>,
     },
     /// Wait.
     Hold {
@@ -42,15 +46,25 @@ pub enum Verdict {
     },
 }
 
-/// Decides on one login. A changed Secret is given one attempt at once; the same Secret waits its time out.
+/// Decides on one login. A changed Secret is given one attempt at once, but only once in a window: however often it
+/// changes, two logins that can fail are made in ten minutes at most.
 pub fn decide(observed: &Observed<'_>) -> Verdict {
+    let grant = |next_exception| Verdict::Grant {
+        next_attempt: observed.now + interval(observed.refusals),
+        next_exception,
+    };
+    let is_ahead = |at: &Timestamp| *at > observed.now;
+    let Some(until) = observed.next_attempt.filter(is_ahead) else {
+        return grant(None);
+    };
     let changed = observed
         .last_secret
         .is_some_and(|last| last != observed.secret);
-    match observed.next_attempt {
-        Some(until) if until > observed.now && !changed => Verdict::Hold { until },
-        _ => Verdict::Grant {
-            next_attempt: observed.now + interval(observed.refusals),
+    match observed.next_exception.filter(is_ahead) {
+        _ if !changed => Verdict::Hold { until },
+        None => grant(Some(observed.now + BUDGET)),
+        Some(at) => Verdict::Hold {
+            until: until.min(at),
         },
     }
 }
@@ -77,6 +91,7 @@ mod tests {
             next_attempt: None,
             last_secret: None,
             secret: "uid/7",
+            next_exception: None,
             refusals: 0,
         }
     }
@@ -86,7 +101,8 @@ mod tests {
         assert_eq!(
             decide(&observed()),
             Verdict::Grant {
-                next_attempt: now() + BUDGET
+                next_attempt: now() + BUDGET,
+                next_exception: None,
             }
         );
     }
@@ -143,6 +159,40 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_changes_every_second_buys_one_more_login_in_ten_minutes_and_no_other() {
+        let mut next = None;
+        let mut exception = None;
+        let mut granted = Vec::new();
+        for second in 0..3600 {
+            let secret = format!("uid/{second}");
+            let o = Observed {
+                now: now() + SignedDuration::from_secs(second),
+                next_attempt: next,
+                last_secret: Some("uid/before"),
+                next_exception: exception,
+                secret: &secret,
+                refusals: 0,
+            };
+            if let Verdict::Grant {
+                next_attempt,
+                next_exception,
+            } = decide(&o)
+            {
+                granted.push(second);
+                next = Some(next_attempt);
+                exception = next_exception.or(exception);
+            }
+        }
+        for from in 0..3000 {
+            let within = granted
+                .iter()
+                .filter(|at| (from..from + 600).contains(*at))
+                .count();
+            assert!(within <= 2, "{within} logins from second {from}");
+        }
+    }
+
+    #[test]
     fn in_any_hour_no_more_than_six_logins_with_one_secret_are_granted() {
         let mut next = None;
         let mut last = None;
@@ -154,7 +204,7 @@ mod tests {
                 last_secret: last,
                 ..observed()
             };
-            if let Verdict::Grant { next_attempt } = decide(&o) {
+            if let Verdict::Grant { next_attempt, .. } = decide(&o) {
                 granted += 1;
                 next = Some(next_attempt);
                 last = Some("uid/7");

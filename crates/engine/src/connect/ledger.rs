@@ -48,6 +48,7 @@ struct Memory {
 struct Record {
     next_attempt: Option<Timestamp>,
     secret: Option<String>,
+    next_exception: Option<Timestamp>,
     ready: Option<Condition>,
     is_inline: bool,
 }
@@ -126,7 +127,11 @@ impl Ledger {
         next: Option<Timestamp>,
         secret: &str,
     ) -> Result<(), corten_kit::Error> {
-        let patch = json!({ "metadata": { "annotations": notes(next, secret) } });
+        self.write_notes(target, &notes(next, secret)).await
+    }
+
+    async fn write_notes(&self, target: &str, notes: &Value) -> Result<(), corten_kit::Error> {
+        let patch = json!({ "metadata": { "annotations": notes } });
         let (key, gone) = match target.strip_prefix("server/") {
             Some(server) => {
                 let key = ObjectKey::cluster(server);
@@ -210,13 +215,21 @@ impl LoginLedger for Ledger {
                 next_attempt: record.pending_hold().max(memory.refused_until),
                 last_secret: record.secret.as_deref(),
                 secret: &memory.secret,
+                next_exception: record.next_exception,
                 refusals: memory.refusals,
             };
-            let next_attempt = match login::decide(&observed) {
+            let (next_attempt, exception) = match login::decide(&observed) {
                 login::Verdict::Hold { until } => return Ok(held(until, &memory)),
-                login::Verdict::Grant { next_attempt } => next_attempt,
+                login::Verdict::Grant {
+                    next_attempt,
+                    next_exception,
+                } => (next_attempt, next_exception),
             };
-            match self.write(target, Some(next_attempt), &memory.secret).await {
+            let mut notes = notes(Some(next_attempt), &memory.secret);
+            if let (Some(at), Some(notes)) = (exception, notes.as_object_mut()) {
+                notes.insert(names::NEXT_LOGIN_EXCEPTION.to_owned(), json!(at));
+            }
+            match self.write_notes(target, &notes).await {
                 Ok(()) => return Ok(Verdict::Allowed),
                 Err(error) if error.is_conflict() => self
                     .refresh(target)
@@ -316,6 +329,7 @@ impl Record {
         Self {
             next_attempt: note(names::NEXT_LOGIN_ATTEMPT).and_then(|text| text.parse().ok()),
             secret: note(LOGIN_SECRET).cloned(),
+            next_exception: note(names::NEXT_LOGIN_EXCEPTION).and_then(|text| text.parse().ok()),
             ready: conditions::get(conditions, "Ready").cloned(),
             is_inline: false,
         }
@@ -392,6 +406,7 @@ mod tests {
         Record {
             next_attempt: next.map(at),
             secret: secret.map(str::to_owned),
+            next_exception: None,
             ready,
             is_inline: false,
         }
