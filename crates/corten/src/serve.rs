@@ -3,7 +3,9 @@
 mod args;
 mod cluster;
 mod others;
+mod selector;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use anyhow::{Context as _, bail};
 use corten_kit::Lease;
 use corten_kit::lease::LeaseConfig;
 use kube::Client;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +26,7 @@ const CLAIMS_LEASE: &str = "corten-claims";
 const ENGINE_LEASE: &str = "corten-engine";
 /// How often another operator is looked for while we act.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+const ROLE_EVERY: Duration = Duration::from_millis(250);
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal()?;
@@ -39,7 +43,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let ours = others::Ours {
         namespace: args.namespace.clone(),
-        leases: vec![CLAIMS_LEASE.to_owned(), engine.lease_name.clone()],
+        claims_lease: CLAIMS_LEASE,
+        engine_lease: engine.lease_name.clone(),
+        selector: args.label_selector.clone(),
     };
     if !args.despite_other_operators {
         refuse_beside_others(&client, &ours).await?;
@@ -55,6 +61,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             name: CLAIMS_LEASE.to_owned(),
             holder: args.instance(),
             duration: args.lease_duration,
+            annotations: BTreeMap::default(),
         },
         release.clone(),
     );
@@ -67,15 +74,17 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(())
         }
     });
+    let (tell, context) = oneshot::channel();
     tasks.spawn({
         let (client, stop) = (client.clone(), stop.clone());
         async move {
-            Box::pin(corten_engine::run(client, engine, stop))
+            let tell = |context: &corten_engine::Context| drop(tell.send(context.clone()));
+            Box::pin(corten_engine::run_told(client, engine, stop, tell))
                 .await
                 .context("the engine")
         }
     });
-    tasks.spawn(report_role(lease, readiness.clone(), stop.clone()));
+    tasks.spawn(report_role(lease, context, readiness.clone(), stop.clone()));
     if !args.despite_other_operators {
         tasks.spawn(keep_looking(client.clone(), ours, stop.clone()));
     }
@@ -143,23 +152,66 @@ async fn keep_looking(
     }
 }
 
+/// Ready means that this replica can act or take over at once: its caches are complete.
 async fn report_role(
-    lease: Lease,
+    claims: Lease,
+    context: oneshot::Receiver<corten_engine::Context>,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let Some(Ok(context)) = stop.run_until_cancelled(context).await else {
+        // The engine ended before it began, and its own task says why.
+        stop.cancelled().await;
+        return Ok(());
+    };
+    let mut told = None;
     loop {
-        readiness.ready("standing by");
+        let role = role(
+            context.is_ready(),
+            context.lease.is_held(),
+            claims.is_held(),
+        );
+        match role {
+            Ok(role) => readiness.ready(role),
+            Err(why) => readiness.not_ready(why),
+        }
+        if told.replace(role) != Some(role) {
+            let (Ok(text) | Err(text)) = role;
+            tracing::info!(role = text, "role");
+        }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = lease.acquired() => {}
+            () = tokio::time::sleep(ROLE_EVERY) => {}
         }
-        tracing::info!(lease = CLAIMS_LEASE, holder = lease.holder(), "lease held");
-        readiness.ready("acting");
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = lease.lost() => {}
-        }
-        tracing::warn!(lease = CLAIMS_LEASE, "lease lost");
+    }
+}
+
+/// What `/readyz` says: a role, or why this replica could not take over.
+fn role(
+    is_complete: bool,
+    has_engine: bool,
+    has_claims: bool,
+) -> Result<&'static str, &'static str> {
+    match (is_complete, has_engine, has_claims) {
+        (false, _, _) => Err("the engine's caches are not complete"),
+        (true, true, true) => Ok("acting"),
+        (true, true, false) => Ok("acting as engine, standing by as allocator"),
+        (true, false, true) => Ok("acting as allocator, standing by as engine"),
+        (true, false, false) => Ok("standing by"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_ready_when_its_caches_are_complete_and_names_the_leases_it_holds() {
+        assert!(role(false, true, true).is_err());
+        assert!(role(false, false, false).is_err());
+        assert_eq!(role(true, true, true), Ok("acting"));
+        assert_eq!(role(true, false, false), Ok("standing by"));
+        assert_ne!(role(true, false, true), Ok("acting"));
+        assert_ne!(role(true, true, false), Ok("acting"));
     }
 }

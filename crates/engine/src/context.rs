@@ -1,6 +1,9 @@
 //! What the controllers of one engine share: caches, ways to write, the fleet, the gateway.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{
+    fmt::Debug,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use corten_api::{
     corten::{ServerInventory, ServerPolicy, ServerRun},
@@ -63,6 +66,8 @@ pub struct Context {
     pub fleet: Fleet,
     /// From objects to BMCs.
     pub connector: Connector,
+    /// How many lists of servers the brake has judged; the first one has no predecessor to lose from.
+    pub(crate) judged_lists: Arc<AtomicU64>,
 }
 
 // === impl Kind ===
@@ -168,6 +173,7 @@ impl Context {
             gateway,
             fleet: Fleet::new(),
             connector,
+            judged_lists: Arc::new(AtomicU64::new(1)),
             lease,
             events,
             config: Arc::new(config),

@@ -47,11 +47,27 @@ pub async fn run(
     config: EngineConfig,
     shutdown: CancellationToken,
 ) -> Result<(), EngineError> {
+    run_told(client, config, shutdown, |_| ()).await
+}
+
+/// [`run`], for a process that wants to know how the engine does: `tell` gets the context before anything is done with it.
+///
+/// # Errors
+/// [`EngineError`].
+pub async fn run_told(
+    client: Client,
+    config: EngineConfig,
+    shutdown: CancellationToken,
+    tell: impl FnOnce(&Context),
+) -> Result<(), EngineError> {
+    let selector = config.selector.clone().unwrap_or_default();
     let lease_config = LeaseConfig {
         namespace: config.namespace.clone(),
         name: config.lease_name.clone(),
         holder: config.instance.clone(),
         duration: config.lease_duration,
+        // Another engine sees by it whether the two share a server.
+        annotations: [(corten_api::names::SELECTOR.to_owned(), selector)].into(),
     };
     // The lease outlives the controllers: what they have under way ends first.
     let release = CancellationToken::new();
@@ -60,6 +76,7 @@ pub async fn run(
     let keeper = AbortOnDropHandle::new(keeper);
     let events = Events::start(client.clone(), "engine", &config.instance);
     let context = Context::new(client, config, lease, events);
+    tell(&context);
     let outcome = run_with(context, shutdown).await;
     release.cancel();
     let _ = keeper.await;

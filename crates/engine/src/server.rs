@@ -82,12 +82,7 @@ pub(crate) struct Controller {
 pub(crate) fn start(ctx: &Context, term: &CancellationToken, tasks: &mut JoinSet<()>) {
     let runs = RunIndex::new(ctx.runs.store.clone());
     let controller = Arc::new(Controller {
-        guards: guard::Guards::new(
-            ctx.servers.store.clone(),
-            ctx.policies.store.clone(),
-            runs.clone(),
-            &ctx.config,
-        ),
+        guards: guard::Guards::new(ctx, runs.clone()),
         executor: Executor::new(ctx.runs.objects.clone(), ctx.lease.clone()),
         memory: DashMap::new(),
         ctx: ctx.clone(),

@@ -3,7 +3,7 @@
 //! Whoever holds it may act only until the time at which another may take it ([`Lease::outlives`]): that is measured from before the
 //! renewal was sent, on this machine's clock, less a margin for clocks that drift. So of two replicas at most one thinks it may act.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -11,8 +11,9 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 use kube::{Api, Client, api::PostParams};
+use parking_lot::Mutex;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ pub struct LeaseConfig {
     pub holder: String,
     /// How long a holder that went silent keeps others out. Renewed every third of it.
     pub duration: Duration,
+    /// Annotations that the Lease has while this replica holds it.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A lease that is held or waited for. Clones share it.
@@ -38,6 +41,15 @@ pub struct LeaseConfig {
 pub struct Lease {
     held_until: watch::Receiver<Option<Held>>,
     holder: Arc<str>,
+    notes: Arc<Notes>,
+}
+
+/// The Lease object's annotations: what was read at the last renewal, and what the next one is to write.
+#[derive(Debug, Default)]
+struct Notes {
+    read: Mutex<BTreeMap<String, String>>,
+    unwritten: Mutex<BTreeMap<String, String>>,
+    changed: Notify,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +69,7 @@ impl Lease {
         let lease = Self {
             held_until,
             holder: config.holder.as_str().into(),
+            notes: Arc::default(),
         };
         let api = Api::namespaced(client, &config.namespace);
         let task = tokio::spawn(
@@ -65,6 +78,7 @@ impl Lease {
                 config,
                 send,
                 seen: None,
+                notes: lease.notes.clone(),
             }
             .keep(shutdown),
         );
@@ -81,7 +95,23 @@ impl Lease {
         Self {
             held_until,
             holder: holder.into(),
+            notes: Arc::default(),
         }
+    }
+
+    /// An annotation of the Lease object, as of the last renewal; what [`Lease::annotate`] asked for counts at once.
+    pub fn annotation(&self, key: &str) -> Option<String> {
+        let unwritten = self.notes.unwritten.lock().get(key).cloned();
+        unwritten.or_else(|| self.notes.read.lock().get(key).cloned())
+    }
+
+    /// Writes an annotation on the Lease object with a renewal that begins now, and again until one succeeds.
+    pub fn annotate(&self, key: &str, value: &str) {
+        self.notes
+            .unwritten
+            .lock()
+            .insert(key.to_owned(), value.to_owned());
+        self.notes.changed.notify_one();
     }
 
     /// This replica's name, for intents.
@@ -145,6 +175,7 @@ struct Keeper {
     send: watch::Sender<Option<Held>>,
     /// The other holder's last renewal as we saw it change, on our own clock: its clock is not trusted.
     seen: Option<(String, Option<MicroTime>, Instant)>,
+    notes: Arc<Notes>,
 }
 
 impl Keeper {
@@ -192,16 +223,30 @@ impl Keeper {
                 .max(Duration::from_millis(100));
             tokio::select! {
                 () = shutdown.cancelled() => break,
+                () = self.notes.changed.notified() => {}
                 () = sleep(wait) => {}
             }
         }
         self.let_go(period).await;
     }
 
+    /// A conflict says that somebody wrote the object meanwhile: another replica, or a human who annotates it. Who holds it is read again.
     async fn try_once(&mut self) -> Result<bool, kube::Error> {
-        let Some(mut lease) = self.api.get_opt(&self.config.name).await? else {
-            return self.written(self.api.create(&PostParams::default(), &self.fresh()).await);
-        };
+        for _ in 0..3 {
+            match self.attempt().await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                tried => return tried,
+            }
+        }
+        Ok(false)
+    }
+
+    async fn attempt(&mut self) -> Result<bool, kube::Error> {
+        let notes = self.notes.unwritten.lock().clone();
+        let found = self.api.get_opt(&self.config.name).await?;
+        let is_new = found.is_none();
+        let mut lease = found.unwrap_or_else(|| self.fresh());
+        self.notes.read.lock().clone_from(&annotations(&lease));
         let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
         let holder = spec.holder_identity.clone().unwrap_or_default();
         let now = MicroTime(Timestamp::now());
@@ -215,20 +260,25 @@ impl Keeper {
         spec.holder_identity = Some(self.config.holder.clone());
         spec.lease_duration_seconds = Some(self.seconds());
         spec.renew_time = Some(now);
-        self.written(
-            self.api
-                .replace(&self.config.name, &PostParams::default(), &lease)
-                .await,
-        )
-    }
-
-    /// A conflict means that another replica was quicker.
-    fn written(&self, answer: Result<LeaseObject, kube::Error>) -> Result<bool, kube::Error> {
-        match answer {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-            Err(error) => Err(error),
-        }
+        let wanted = self.config.annotations.iter().chain(&notes);
+        let wanted = wanted.map(|(key, value)| (key.clone(), value.clone()));
+        lease
+            .metadata
+            .annotations
+            .get_or_insert_default()
+            .extend(wanted);
+        let params = PostParams::default();
+        let written = if is_new {
+            self.api.create(&params, &lease).await?
+        } else {
+            self.api.replace(&self.config.name, &params, &lease).await?
+        };
+        self.notes.read.lock().clone_from(&annotations(&written));
+        self.notes
+            .unwritten
+            .lock()
+            .retain(|key, value| notes.get(key) != Some(value));
+        Ok(true)
     }
 
     fn is_expired(&mut self, holder: &str, spec: &LeaseSpec) -> bool {
@@ -298,6 +348,10 @@ impl Keeper {
     }
 }
 
+fn annotations(lease: &LeaseObject) -> BTreeMap<String, String> {
+    lease.metadata.annotations.clone().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,6 +366,7 @@ mod tests {
         let lease = Lease {
             held_until,
             holder: "a".into(),
+            notes: Arc::default(),
         };
         assert!(lease.outlives(Timestamp::from_second(999).unwrap()));
         assert!(!lease.outlives(Timestamp::from_second(1_000).unwrap()));
@@ -327,6 +382,7 @@ mod tests {
         let lease = Lease {
             held_until,
             holder: "a".into(),
+            notes: Arc::default(),
         };
         assert!(lease.is_held());
         lease.lost().await;

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use corten_api::names;
 use jiff::{SignedDuration, Timestamp};
 
 /// The window in which destructive starts are counted.
@@ -53,7 +54,7 @@ pub fn judge(starts: &[Start], limit: usize, acknowledged: Option<Timestamp>) ->
         }
         if servers.len() > limit {
             return Some(format!(
-                "{} servers saw a destructive start within ten minutes (until {}), more than {limit}: releases, erasures and forced power actions pause until somebody sets the annotation corten.dev/brake-acknowledged to the present time on a ServerPolicy or on the Lease of this shard",
+                "{} servers saw a destructive start within ten minutes (until {}), more than {limit}: releases, erasures and forced power actions pause until somebody acknowledges it",
                 servers.len(),
                 start.at
             ));
@@ -65,8 +66,16 @@ pub fn judge(starts: &[Start], limit: usize, acknowledged: Option<Timestamp>) ->
 /// Why destructive work is paused after a list that no longer had `lost` of `before` servers, none of which ended by our own hand.
 pub fn lost_cache(before: usize, lost: usize) -> Option<String> {
     (lost > 1 && lost * 10 > before).then(|| {
-        format!("{lost} of {before} servers vanished from the API server's list at once: releases, erasures and forced power actions pause until somebody acknowledges it (annotation corten.dev/brake-acknowledged)")
+        format!("{lost} of {before} servers vanished from the API server's list at once: releases, erasures and forced power actions pause until somebody acknowledges it")
     })
+}
+
+/// The command that acknowledges a pause of the shard whose engine holds this Lease.
+pub fn remedy(namespace: &str, lease: &str) -> String {
+    format!(
+        "kubectl annotate lease -n {namespace} {lease} --overwrite {}=$(date -u +%Y-%m-%dT%H:%M:%SZ)",
+        names::BRAKE_ACKNOWLEDGED
+    )
 }
 
 /// A rate: so many a minute, with a burst of as many seconds' worth.
@@ -94,7 +103,7 @@ impl Rate {
         (at > now).then_some(at)
     }
 
-    /// Counts an action.
+    /// Counts an action that was sent.
     pub fn take(&mut self, now: Timestamp) {
         self.next = crate::server::after(self.next.max(now), self.every);
     }

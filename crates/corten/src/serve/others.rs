@@ -16,6 +16,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 
+use super::selector;
+
 /// metal-operator's leader election ID (its cmd/main.go).
 const METAL_OPERATOR_LEASE: &str = "f26702e4.ironcore.dev";
 /// Its name as label and, alone or with the suffix of its build, as image.
@@ -36,11 +38,37 @@ impl fmt::Display for Sign {
     }
 }
 
-/// Our own Leases, by name; the same name in another namespace is another Corten.
+/// Our own Leases and what we look after. A Lease of an engine beside ours is another Corten, unless its selector is proved apart from ours.
 #[derive(Clone, Debug)]
 pub struct Ours {
     pub namespace: String,
-    pub leases: Vec<String>,
+    pub claims_lease: &'static str,
+    pub engine_lease: String,
+    pub selector: String,
+}
+
+impl Ours {
+    fn is_rival(&self, lease: &Lease) -> bool {
+        let (name, namespace) = (lease.name_any(), lease.namespace().unwrap_or_default());
+        if name == self.claims_lease {
+            return namespace != self.namespace;
+        }
+        let is_engine = name == super::ENGINE_LEASE
+            || name
+                .strip_prefix(super::ENGINE_LEASE)
+                .is_some_and(|shard| shard.starts_with('-'));
+        if !is_engine {
+            return false;
+        }
+        // Replicas of one shard take turns, and two selectors that give one name would only wait for each other.
+        if name == self.engine_lease && namespace == self.namespace {
+            return false;
+        }
+        // Without a recorded selector it may look after anything.
+        let theirs = lease.annotations().get(names::SELECTOR);
+        let theirs = theirs.map_or("", String::as_str);
+        !selector::are_disjoint(&self.selector, theirs)
+    }
 }
 
 /// Looks for every sign. What we may not look at is logged and passed over.
@@ -105,7 +133,7 @@ fn lease_sign(lease: &Lease, ours: &Ours, now: Timestamp) -> Option<Sign> {
     let (name, namespace) = (lease.name_any(), lease.namespace().unwrap_or_default());
     let who = if name == METAL_OPERATOR_LEASE {
         METAL_OPERATOR
-    } else if ours.leases.contains(&name) && namespace != ours.namespace {
+    } else if ours.is_rival(lease) {
         "another Corten"
     } else {
         return None;
@@ -201,7 +229,9 @@ mod tests {
     fn ours() -> Ours {
         Ours {
             namespace: "corten-system".into(),
-            leases: vec!["corten-engine".into()],
+            claims_lease: "corten-claims",
+            engine_lease: "corten-engine".into(),
+            selector: String::new(),
         }
     }
 
@@ -281,6 +311,27 @@ mod tests {
             )
             .is_some()
         );
+    }
+
+    #[test]
+    fn an_engine_in_the_same_namespace_is_a_sign_unless_its_selector_is_apart_from_ours() {
+        let time = "2026-11-21T11:59:59.000000Z";
+        let beside = |selector: Option<&str>| {
+            let mut lease = lease("corten-system", "corten-engine-site-a", "a", time);
+            lease.metadata.annotations =
+                selector.map(|text| [(names::SELECTOR.to_owned(), text.to_owned())].into());
+            lease
+        };
+        let sharded = Ours {
+            engine_lease: "corten-engine-site-b".into(),
+            selector: "corten.dev/agent=b".into(),
+            ..ours()
+        };
+        let apart = beside(Some("corten.dev/agent=a"));
+        assert!(lease_sign(&apart, &ours(), now()).is_some());
+        assert_eq!(lease_sign(&apart, &sharded, now()), None);
+        assert!(lease_sign(&beside(Some("rack=7")), &sharded, now()).is_some());
+        assert!(lease_sign(&beside(None), &sharded, now()).is_some());
     }
 
     #[test]

@@ -255,7 +255,11 @@ impl Controller {
         let (Some(run), Some(bmc), Some(path)) = (&seen.run, &seen.machine.bmc, path(seen)) else {
             return Ok(Some(SILENT));
         };
-        self.guards.count(step, Timestamp::now());
+        let now = Timestamp::now();
+        if let Err(at) = self.guards.take(step, now) {
+            let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+            return Ok(Some(wait.max(Duration::from_millis(50))));
+        }
         let drives = self
             .memory
             .get(&seen.key)
