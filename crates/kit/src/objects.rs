@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{error::Error, gate, key::ObjectKey, metrics, store::Store};
+use crate::{error::Error, gate, key::ObjectKey, metrics, store::Store, tolerant::lean};
 
 /// Requests to the API server under way at once, in the whole process. Each has a connection of its own with its buffers, which stay for a
 /// while; beyond some dozens the API server takes no more a second (`docs/benchmarks.md`). Renewals of Leases do not wait here.
@@ -274,9 +274,4 @@ where
             message: error.to_string(),
         }
     }
-}
-
-fn lean<K: Resource>(mut object: K) -> K {
-    object.meta_mut().managed_fields = None;
-    object
 }

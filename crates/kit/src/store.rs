@@ -26,7 +26,10 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
-use crate::{key::ObjectKey, tolerant::Tolerant};
+use crate::{
+    key::ObjectKey,
+    tolerant::{Tolerant, lean},
+};
 
 type Observer<K> = Box<dyn Fn(&ObjectKey, Option<&K>, Option<&K>) + Send + Sync>;
 type OnBroken = Box<dyn Fn(&Broken) + Send + Sync>;
@@ -488,11 +491,6 @@ where
             store.feed(events).await;
         }
     }
-}
-
-fn lean<K: Resource>(mut object: K) -> K {
-    object.meta_mut().managed_fields = None;
-    object
 }
 
 /// The version as a number; 0 when there is none or it is no number, which compares as "unknown".

@@ -39,11 +39,7 @@ impl<'de, K: DeserializeOwned + Resource> Deserialize<'de> for Tolerant<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         match serde_json::from_str::<K>(raw.get()) {
-            Ok(mut object) => {
-                // Ownership bookkeeping is half of many objects' size and no reader of a store needs it.
-                object.meta_mut().managed_fields = None;
-                Ok(Self::Read(Box::new(object)))
-            }
+            Ok(object) => Ok(Self::Read(Box::new(lean(object)))),
             Err(error) => {
                 let meta = serde_json::from_str::<OnlyMetadata>(raw.get())
                     .map(|o| o.metadata)
@@ -96,6 +92,12 @@ impl<K: Resource> Resource for Tolerant<K> {
             Self::Broken { meta, .. } => meta,
         }
     }
+}
+
+/// Without its ownership bookkeeping, which is half of many objects' size and which no reader of a store needs.
+pub(crate) fn lean<K: Resource>(mut object: K) -> K {
+    object.meta_mut().managed_fields = None;
+    object
 }
 
 #[cfg(test)]
