@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 /// Each room with the rooms that it may use. Rooms that are not here may use anything: the binary, tests, benchmarks.
-const RULES: [(&str, &[&str]); 8] = [
+const RULES: [(&str, &[&str]); 11] = [
     ("corten-api", &[]),
     ("corten-lifecycle", &["corten-api"]),
     ("corten-kit", &["corten-api"]),
     ("corten-redfish", &[]),
-    ("corten-sim", &[]),
+    ("corten-sim", &["corten-wire"]),
+    ("corten-wire", &[]),
+    ("corten-probe", &["corten-wire"]),
+    ("corten-boot", &["corten-api", "corten-kit", "corten-wire"]),
     ("corten-controlplane", &[]),
     (
         "corten-claims",
@@ -24,6 +27,8 @@ const RULES: [(&str, &[&str]); 8] = [
             "corten-lifecycle",
             "corten-kit",
             "corten-redfish",
+            "corten-boot",
+            "corten-wire",
         ],
     ),
 ];

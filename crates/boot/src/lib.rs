@@ -1,0 +1,8 @@
+//! Boot services: what a machine fetches while it boots, and what its probe says.
+//!
+//! This room serves and keeps artefacts. It decides nothing: whom something is served to, and what a probe may do, is asked of the [`Desk`],
+//! which the engine implements from live objects.
+
+pub mod desk;
+
+pub use desk::{Caller, Desk, Refusal, Target, Ticket, UserData};
