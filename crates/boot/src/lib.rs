@@ -4,5 +4,8 @@
 //! which the engine implements from live objects.
 
 pub mod desk;
+pub mod links;
+pub mod server;
+pub mod token;
 
 pub use desk::{Caller, Desk, Refusal, Target, Ticket, UserData};

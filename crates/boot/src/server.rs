@@ -1,0 +1,5 @@
+//! The HTTP server.
+
+pub mod artefacts;
+
+pub use artefacts::{Artefact, Artefacts, Boot, Bootable, Piece};
