@@ -1,0 +1,215 @@
+//! The loop: say hello, do what is told, report, say hello again.
+
+pub mod tasks;
+
+use crate::inventory::{self, nics, root::Root};
+use crate::net::neighbours::{self, Heard};
+use crate::power::{End, Power};
+use crate::registry::{CallError, Registry, chain};
+use crate::say;
+use crate::stop::Stop;
+use corten_wire::{Report, Task, Welcome, path};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Finished grants that are remembered, so that one which comes again is answered and not done again.
+const REMEMBERED: usize = 64;
+
+/// How fast, and how often.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// How long LLDP is listened for.
+    pub lldp: Duration,
+    /// How often progress is told while a task runs.
+    pub progress: Duration,
+    /// How long a task goes on without an answer to its progress.
+    pub patience: Duration,
+    /// Ends after the first task that is not a wait: for tests and for people.
+    pub once: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            lldp: Duration::from_secs(30),
+            progress: Duration::from_millis(700),
+            patience: Duration::from_secs(600),
+            once: false,
+        }
+    }
+}
+
+/// The agent of one boot.
+pub struct Agent {
+    root: Root,
+    registry: Registry,
+    power: Arc<dyn Power>,
+    pace: Pace,
+    boot_id: String,
+    heard: Heard,
+    done: HashMap<String, Report>,
+}
+
+impl Agent {
+    /// An agent for the machine at `root`.
+    #[must_use]
+    pub fn new(root: Root, registry: Registry, power: Arc<dyn Power>, pace: Pace) -> Self {
+        let id: [u8; 16] = rand::random();
+        Self {
+            root,
+            registry,
+            power,
+            pace,
+            boot_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            heard: Heard::default(),
+            done: HashMap::new(),
+        }
+    }
+
+    /// Runs until `stop`, or until it was told to end the boot and an ordinary process cannot.
+    pub fn run(mut self, stop: &Stop) {
+        let lldp = (self.root.is_machine() && !self.pace.lldp.is_zero()).then(|| {
+            neighbours::listen(nics::links(&self.root), self.pace.lldp, &self.heard, stop)
+        });
+        let mut heard = lldp;
+        let mut registered = false;
+        let mut pause = Duration::from_millis(250);
+        loop {
+            // What was heard after the first registration is worth a second one.
+            if registered
+                && heard
+                    .as_ref()
+                    .is_some_and(std::thread::JoinHandle::is_finished)
+            {
+                heard = None;
+                if !self.heard.interfaces().is_empty() {
+                    self.register(stop);
+                }
+            }
+            match self.hello() {
+                Ok(welcome) => {
+                    pause = Duration::from_millis(250);
+                    let again = Duration::from_secs(u64::from(welcome.again_seconds.clamp(1, 300)));
+                    let is_wait = welcome.task == Task::Wait;
+                    registered |= welcome.task == Task::Inventory;
+                    if self.follow(welcome.task, stop) || (self.pace.once && !is_wait) {
+                        return;
+                    }
+                    if is_wait && stop.wait(again) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    say!("{}; again in {pause:?}", chain(&error));
+                    if stop.wait(pause) {
+                        return;
+                    }
+                    // A refusal may pass too: a boot window may open later. It is only asked for more slowly.
+                    let longest = if error.may_pass() { 15 } else { 60 };
+                    pause = (pause * 2).min(Duration::from_secs(longest));
+                }
+            }
+            if stop.is_stopped() {
+                return;
+            }
+        }
+    }
+
+    fn hello(&self) -> Result<Welcome, CallError> {
+        self.registry
+            .post(path::HELLO, &inventory::hello(&self.root, &self.boot_id))
+    }
+
+    /// Does one task; says whether the agent is to end.
+    fn follow(&mut self, task: Task, stop: &Stop) -> bool {
+        match task {
+            Task::Wait => {}
+            Task::Inventory => self.register(stop),
+            Task::PowerOff => return self.end(End::PowerOff, stop),
+            Task::Reboot => return self.end(End::Reboot, stop),
+            Task::BurnIn(limits) => {
+                let id = limits.id.clone();
+                let what = format!("burn-in for {} s", limits.seconds);
+                self.once(&id, &what, stop, |agent, watch| {
+                    agent.burn_in(&limits, watch)
+                });
+            }
+            Task::Erase(grant) => {
+                let id = grant.id.clone();
+                let what = format!("erasing {}", grant.drives.join(", "));
+                self.once(&id, &what, stop, |agent, watch| agent.erase(&grant, watch));
+            }
+            Task::Write(grant) => {
+                let id = grant.id.clone();
+                let report = self.once(&id, "writing an image", stop, |agent, watch| {
+                    agent.write(&grant, watch)
+                });
+                if report.outcome == corten_wire::Outcome::Succeeded && grant.then == "reboot" {
+                    return self.end(End::Reboot, stop);
+                }
+            }
+        }
+        false
+    }
+
+    fn register(&self, stop: &Stop) {
+        let registration = inventory::take(&self.root, &self.boot_id, self.heard.interfaces());
+        match self
+            .registry
+            .tell_until_taken(path::REGISTER, &registration, 6, stop)
+        {
+            Ok(()) => say!(
+                "registered {} after {} s",
+                registration.system_uuid,
+                registration.data.clock.uptime_seconds
+            ),
+            Err(error) => say!("not registered: {}", chain(&error)),
+        }
+    }
+
+    /// Does a granted task, unless it was done before, and reports it. A report that is not taken is given again when the grant comes again.
+    fn once(
+        &mut self,
+        id: &str,
+        what: &str,
+        stop: &Stop,
+        work: impl FnOnce(&Self, &tasks::Watch) -> Report,
+    ) -> Report {
+        let report = match self.done.get(id) {
+            Some(report) => report.clone(),
+            None => {
+                say!("{what} (grant {id})");
+                let watch = tasks::Watch::begin(id, &self.registry, &self.pace, stop);
+                let mut report = work(self, &watch);
+                watch.end();
+                report.id = id.to_owned();
+                report.boot_id.clone_from(&self.boot_id);
+                say!("{what}: {:?} {}", report.outcome, report.message);
+                report
+            }
+        };
+        if self.done.len() >= REMEMBERED {
+            self.done.clear();
+        }
+        self.done.insert(id.to_owned(), report.clone());
+        if let Err(error) = self
+            .registry
+            .tell_until_taken(path::REPORT, &report, 20, stop)
+        {
+            say!("the report was not taken: {}", chain(&error));
+        }
+        report
+    }
+
+    fn end(&self, how: End, stop: &Stop) -> bool {
+        match self.power.end(how) {
+            Ok(()) => true,
+            Err(error) => {
+                say!("the boot does not end: {error}");
+                stop.wait(Duration::from_secs(5));
+                false
+            }
+        }
+    }
+}

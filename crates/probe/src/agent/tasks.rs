@@ -1,0 +1,136 @@
+//! Granted tasks: what is told while they run, and what is reported of each.
+
+use super::{Agent, Pace};
+use crate::registry::{CallError, Registry, chain};
+use crate::say;
+use crate::stop::Stop;
+use corten_wire::{BurnIn, EraseGrant, Outcome, Progress, Report, Verdict, WriteGrant, path};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Tells the registry how far a task is, and hears when it must stop.
+pub struct Watch {
+    progress: Arc<Mutex<Progress>>,
+    stop: Stop,
+    ended: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    pub(super) fn begin(id: &str, registry: &Registry, pace: &Pace, outer: &Stop) -> Self {
+        let progress = Arc::new(Mutex::new(Progress {
+            id: id.to_owned(),
+            ..Progress::default()
+        }));
+        let (stop, ended) = (Stop::default(), Stop::default());
+        let thread = std::thread::spawn({
+            let teller = Teller {
+                progress: Arc::clone(&progress),
+                registry: registry.clone(),
+                pace: pace.clone(),
+                outer: outer.clone(),
+                stop: stop.clone(),
+                ended: ended.clone(),
+            };
+            move || teller.run()
+        });
+        Self {
+            progress,
+            stop,
+            ended,
+            thread: Some(thread),
+        }
+    }
+
+    /// The word that ends the task.
+    #[must_use]
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// Says how far the task is.
+    pub fn say(&self, what: impl Into<String>, percent: u8) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.what = what.into();
+        progress.percent = percent.min(100);
+    }
+
+    pub(super) fn end(mut self) {
+        self.ended.stop("done");
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Teller {
+    progress: Arc<Mutex<Progress>>,
+    registry: Registry,
+    pace: Pace,
+    outer: Stop,
+    stop: Stop,
+    ended: Stop,
+}
+
+impl Teller {
+    fn run(self) {
+        let mut heard = Instant::now();
+        loop {
+            let progress = self
+                .progress
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            match self.registry.post::<Verdict>(path::PROGRESS, &progress) {
+                Ok(Verdict::Continue) => heard = Instant::now(),
+                Ok(Verdict::Stop) => self.stop.stop("the registry takes the grant back"),
+                // Whoever does not know the grant any more has taken it back too.
+                Err(CallError::Refused {
+                    status: status @ (401 | 403 | 404 | 409 | 410),
+                    ..
+                }) => self
+                    .stop
+                    .stop(format!("the registry does not know the grant ({status})")),
+                Err(error) => {
+                    if heard.elapsed() > self.pace.patience {
+                        self.stop
+                            .stop(format!("the registry is gone: {}", chain(&error)));
+                    }
+                }
+            }
+            if let Some(reason) = self.stop.reason() {
+                say!("stop: {reason}");
+                return;
+            }
+            if self.ended.wait(self.pace.progress) {
+                return;
+            }
+            if let Some(reason) = self.outer.reason() {
+                self.stop.stop(reason);
+            }
+        }
+    }
+}
+
+fn failed(message: impl Into<String>) -> Report {
+    Report {
+        outcome: Outcome::Failed,
+        message: message.into(),
+        ..Report::default()
+    }
+}
+
+impl Agent {
+    pub(super) fn burn_in(&self, _limits: &BurnIn, _watch: &Watch) -> Report {
+        failed("this probe cannot do a burn-in")
+    }
+
+    pub(super) fn erase(&self, _grant: &EraseGrant, _watch: &Watch) -> Report {
+        failed("this probe cannot erase")
+    }
+
+    pub(super) fn write(&self, _grant: &WriteGrant, _watch: &Watch) -> Report {
+        failed("this probe cannot write")
+    }
+}

@@ -1,0 +1,4 @@
+//! UEFI boot entries and variables.
+
+pub mod load_option;
+pub mod variables;
