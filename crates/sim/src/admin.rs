@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::counters::Counts;
 use crate::fault::Rule;
 use crate::fleet::{Fleet, MachineHandle, SystemIdentity};
+use crate::qemu::QemuHandle;
 use crate::settings::Erase;
 
 type Shared = State<Arc<Fleet>>;
@@ -28,6 +29,7 @@ pub(crate) fn router(fleet: Arc<Fleet>) -> Router {
             get(faults).post(add_fault).delete(clear_faults),
         )
         .route("/machines/{index}/journal", get(journal))
+        .route("/machines/{index}/console", get(console).post(type_text))
         .route("/machines/{index}/replace-identity", post(replace_identity))
         .route(
             "/faults",
@@ -79,6 +81,8 @@ struct Detail {
     subscriptions: Vec<String>,
     counters: Counts,
     faults: Vec<Rule>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qemu: Option<Value>,
 }
 
 fn summary(machine: &MachineHandle) -> Summary {
@@ -136,6 +140,12 @@ async fn one(State(fleet): Shared, Path(index): Path<usize>) -> Answer<Json<Deta
         subscriptions: machine.subscriptions(),
         counters: machine.counts(),
         faults: machine.faults(),
+        qemu: machine.qemu().map(|qemu| {
+            json!({
+                "directory": qemu.directory(), "pid": qemu.pid(), "disks": qemu.disks(),
+                "qmpSocket": qemu.qmp_socket(),
+            })
+        }),
     }))
 }
 
@@ -233,6 +243,45 @@ async fn clear_faults_everywhere(State(fleet): Shared) -> StatusCode {
 
 async fn journal(State(fleet): Shared, Path(index): Path<usize>) -> Answer<Json<Vec<String>>> {
     Ok(Json(find(&fleet, index)?.journal()))
+}
+
+#[derive(Deserialize)]
+struct Lines {
+    lines: Option<usize>,
+}
+
+fn real(fleet: &Fleet, index: usize) -> Answer<QemuHandle> {
+    find(fleet, index)?.qemu().ok_or_else(|| {
+        (
+            StatusCode::NOT_FOUND,
+            format!("machine {index} has no real firmware, so no console\n"),
+        )
+    })
+}
+
+/// The console's text, or its last lines.
+async fn console(
+    State(fleet): Shared,
+    Path(index): Path<usize>,
+    Query(query): Query<Lines>,
+) -> Answer<String> {
+    let text = real(&fleet, index)?.console();
+    let Some(wanted) = query.lines else {
+        return Ok(text);
+    };
+    let mut last: Vec<&str> = text.lines().rev().take(wanted).collect();
+    last.reverse();
+    last.push("");
+    Ok(last.join("\n"))
+}
+
+async fn type_text(
+    State(fleet): Shared,
+    Path(index): Path<usize>,
+    text: String,
+) -> Answer<StatusCode> {
+    real(&fleet, index)?.type_text(&text);
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn replace_identity(State(fleet): Shared, Path(index): Path<usize>) -> Answer<StatusCode> {

@@ -12,12 +12,19 @@ use crate::fleet::{Fleet, FleetError};
 use crate::settings::{Limits, Timing};
 use crate::shapes::{Inventory, Shape};
 
+mod qemu;
+
+pub use qemu::QemuArgs;
+
 /// Runs a fleet of simulated machines that speak Redfish, on loopback addresses.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// How many machines
-    #[arg(long, env = "CORTEN_SIM_MACHINES", default_value_t = 12)]
-    pub machines: usize,
+    /// How many machines with clockwork [default: 12, or 0 with --qemu]
+    #[arg(long, env = "CORTEN_SIM_MACHINES")]
+    pub machines: Option<usize>,
+    /// Machines with a real firmware
+    #[command(flatten)]
+    pub qemu: QemuArgs,
     /// Shapes that machines take in turn: dell, hpe, lenovo, supermicro, openbmc, multinode, dgx
     #[arg(
         long,
@@ -156,7 +163,10 @@ impl Args {
         };
         let defaults = Timing::default();
         let mut builder = Fleet::builder()
-            .machines(self.machines)
+            .machines(
+                self.machines
+                    .unwrap_or(if self.qemu.count == 0 { 12 } else { 0 }),
+            )
             .shapes(self.shapes.clone())
             .address(self.address)
             .tls(self.tls)
@@ -182,6 +192,9 @@ impl Args {
                 bmc_reset: Duration::from_secs_f64(self.post_seconds),
                 ..defaults
             });
+        if let Some(qemu) = self.qemu.machines() {
+            builder = builder.qemu(qemu);
+        }
         if self.port != 0 {
             builder = builder.port(self.port);
         }

@@ -25,10 +25,12 @@ use crate::fault::{BadRule, Faults, Rule};
 use crate::identity::Identity;
 use crate::machine::{Machine, State};
 use crate::net::{Certificates, Wire};
+use crate::qemu::{Qemu, QemuError};
 use crate::settings::{Behaviour, Erase, Limits, Timing};
 use crate::shapes::{Inventory, Shape};
 
 mod handle;
+mod real;
 
 use handle::Slot;
 pub use handle::{Drive, MachineHandle, SystemIdentity};
@@ -67,6 +69,9 @@ pub enum FleetError {
     /// A fault rule makes no sense.
     #[error("unusable fault rule")]
     Rule(#[from] BadRule),
+    /// Machines with a real firmware cannot be had.
+    #[error("no machines with a real firmware")]
+    Qemu(#[from] QemuError),
     /// No certificate could be made.
     #[error("cannot make certificates")]
     Certificate(#[from] rcgen::Error),
@@ -75,7 +80,8 @@ pub enum FleetError {
 /// How a fleet is to be. See [`Fleet::builder`].
 #[derive(Clone, Debug)]
 pub struct Builder {
-    machines: usize,
+    machines: Option<usize>,
+    qemu: Option<Qemu>,
     shapes: Vec<Shape>,
     inventory: Inventory,
     tls: bool,
@@ -95,7 +101,8 @@ pub struct Builder {
 impl Default for Builder {
     fn default() -> Self {
         Self {
-            machines: 1,
+            machines: None,
+            qemu: None,
             shapes: vec![Shape::Dell],
             inventory: Inventory::Realistic,
             tls: false,
@@ -122,8 +129,6 @@ macro_rules! setters {
 
 impl Builder {
     setters! {
-        /// How many machines; one without it.
-        machines: usize;
         /// The shapes that machines take in turn.
         shapes: Vec<Shape>;
         /// How much a machine lists.
@@ -140,6 +145,20 @@ impl Builder {
         erase: Erase;
         /// What BMCs limit.
         limits: Limits;
+    }
+
+    /// How many machines with clockwork; one without it, or none beside machines with a real firmware.
+    #[must_use]
+    pub fn machines(mut self, machines: usize) -> Self {
+        self.machines = Some(machines);
+        self
+    }
+
+    /// Machines with a real firmware, which come before the others.
+    #[must_use]
+    pub fn qemu(mut self, qemu: Qemu) -> Self {
+        self.qemu = Some(qemu);
+        self
     }
 
     /// All machines have this shape.
@@ -240,18 +259,31 @@ impl Builder {
         } else {
             None
         };
-        let mut blueprints: HashMap<Shape, Arc<Blueprint>> = HashMap::new();
+        let real = match &self.qemu {
+            Some(qemu) => Some(real::Real::prepare(qemu).await?),
+            None => None,
+        };
+        let reals = self.qemu.as_ref().map_or(0, |qemu| qemu.machines);
+        let machines = reals + self.machines.unwrap_or(usize::from(self.qemu.is_none()));
+        let mut blueprints: HashMap<(Shape, bool), Arc<Blueprint>> = HashMap::new();
         let mut ports = self.ports.clone();
-        let mut slots = Vec::with_capacity(self.machines);
-        for index in 0..self.machines {
+        let mut slots = Vec::with_capacity(machines);
+        for index in 0..machines {
+            let qemu = self.qemu.as_ref().filter(|_| index < reals);
             let shape = self
                 .shapes
                 .get(index % self.shapes.len().max(1))
                 .copied()
                 .unwrap_or(Shape::Dell);
             let blueprint = blueprints
-                .entry(shape)
-                .or_insert_with(|| Arc::new(Blueprint::new(shape.spec(self.inventory))))
+                .entry((shape, qemu.is_some()))
+                .or_insert_with(|| {
+                    let mut spec = shape.spec(self.inventory);
+                    if let Some(qemu) = qemu {
+                        spec.become_real(qemu);
+                    }
+                    Arc::new(Blueprint::new(spec))
+                })
                 .clone();
             let ip = u32::try_from(index)
                 .ok()
@@ -261,13 +293,24 @@ impl Builder {
                 return Err(FleetError::NotLoopback(ip));
             }
             let port = ports.get(&shape).copied().or(self.port).unwrap_or(0);
-            let listener = listen(SocketAddrV4::new(ip, port), index, self.machines).await?;
+            let listener = listen(SocketAddrV4::new(ip, port), index, machines).await?;
             let address = match listener.local_addr() {
                 Ok(std::net::SocketAddr::V4(address)) => address,
                 _ => SocketAddrV4::new(ip, port),
             };
             ports.entry(shape).or_insert(address.port());
-            let machine = Arc::new(self.machine(index, blueprint, &clock, address));
+            let mut machine = self.machine(index, blueprint, &clock, address);
+            let chassis = match real.as_ref().filter(|_| qemu.is_some()) {
+                Some(real) => Some(real.equip(&mut machine)?),
+                None => None,
+            };
+            let machine = Arc::new(machine);
+            if let (Some(real), Some(orders)) = (&real, chassis) {
+                real.keep(&machine, orders, &stop);
+                if self.on {
+                    machine.press_power();
+                }
+            }
             for rule in &self.rules {
                 machine.faults.add(rule.clone())?;
             }
@@ -282,6 +325,7 @@ impl Builder {
             slots,
             stop,
             certificates,
+            real,
         })
     }
 
@@ -319,6 +363,7 @@ impl Builder {
             counters: Counters::default(),
             faults: Faults::default(),
             listeners: crate::machine::event::Listeners::default(),
+            real: None,
             awake: tokio::sync::Notify::new(),
             blueprint,
         }
@@ -351,6 +396,8 @@ pub struct Fleet {
     slots: Vec<Arc<Slot>>,
     stop: CancellationToken,
     certificates: Option<Arc<Certificates>>,
+    /// Goes last: the machines' folder.
+    real: Option<real::Real>,
 }
 
 impl Fleet {
@@ -460,5 +507,12 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         self.stop.cancel();
+        if let Some(real) = &self.real {
+            real.end(
+                self.slots
+                    .iter()
+                    .filter_map(|slot| slot.wire.machine.real.as_deref()),
+            );
+        }
     }
 }

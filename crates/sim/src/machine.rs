@@ -39,6 +39,8 @@ pub(crate) struct Machine {
     pub counters: Counters,
     pub faults: Faults,
     pub listeners: Listeners,
+    /// The process behind the BMC, for a machine with a real firmware.
+    pub real: Option<Arc<crate::qemu::chassis::Chassis>>,
     /// Raised when a hung machine comes back.
     pub awake: tokio::sync::Notify,
 }
@@ -101,6 +103,14 @@ pub struct Reset {
 }
 
 impl Machine {
+    /// Turns a machine with a real firmware on, as a hand on the button does.
+    pub fn press_power(&self) {
+        self.with_state(|state, now| {
+            state.reset(0, "On", now, self);
+            state.resets.pop();
+        });
+    }
+
     /// The state, brought up to now. Tells listeners what happened meanwhile.
     pub fn with_state<R>(&self, f: impl FnOnce(&mut State, Moment) -> R) -> R {
         let now = self.clock.now();

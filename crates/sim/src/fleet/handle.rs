@@ -16,6 +16,7 @@ use crate::identity::MacAddress;
 use crate::machine::node::{Boot, Power};
 use crate::machine::{Contents, Happened, Machine, Reset, State};
 use crate::net::Wire;
+use crate::qemu::QemuHandle;
 use crate::settings::{Erase, Limits};
 use crate::shapes::Shape;
 
@@ -88,6 +89,16 @@ impl MachineHandle {
 
     fn state<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         self.machine().with_state(|state, _| f(state))
+    }
+
+    /// Its process, disks and console, if it has a real firmware.
+    pub fn qemu(&self) -> Option<QemuHandle> {
+        let chassis = self.machine().real.clone()?;
+        let identity = self.state(|state| state.identity);
+        let serials = (0..chassis.disks.len())
+            .map(|i| identity.part_serial("drive", i))
+            .collect();
+        Some(QemuHandle { chassis, serials })
     }
 
     /// Its number in the fleet.
@@ -239,6 +250,14 @@ impl MachineHandle {
 
     /// Turns a system on (POST begins) or off at once, as a hand on the button would; no reset is recorded.
     pub fn set_power(&self, node: usize, on: bool) {
+        if let Some(chassis) = &self.machine().real {
+            match on {
+                true if self.power_state() == "Off" => self.machine().press_power(),
+                true => {}
+                false => chassis.kill(),
+            }
+            return;
+        }
         self.machine().with_state(|state, now| {
             if let Some(node) = state.nodes.get_mut(node) {
                 if on {

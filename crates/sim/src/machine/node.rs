@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::machine::{Happened, Machine, Medium, Reset, State};
+use crate::qemu::chassis::Order;
+use crate::qemu::console::Progress;
 use crate::settings::Timing;
 use crate::shapes::Redundant;
 
@@ -57,7 +59,7 @@ pub(crate) struct Override {
 }
 
 impl Override {
-    fn none() -> Self {
+    pub fn none() -> Self {
         Self {
             enabled: "Disabled".into(),
             target: "None".into(),
@@ -84,6 +86,10 @@ pub(crate) struct Node {
     pub bios_pending: BTreeMap<String, serde_json::Value>,
     /// Attributes go back to defaults at the next boot.
     pub bios_reset: bool,
+    /// How far a real firmware has come; none: the clockwork says.
+    pub progress: Option<Progress>,
+    /// What a real firmware that is still at POST was told to boot.
+    pub booting: Option<Override>,
 }
 
 /// What a request for a reset led to.
@@ -113,6 +119,16 @@ impl Node {
             bios: BTreeMap::new(),
             bios_pending: BTreeMap::new(),
             bios_reset: false,
+            progress: None,
+            booting: None,
+        }
+    }
+
+    /// A node with a real firmware, off.
+    pub fn real() -> Self {
+        Self {
+            progress: Some(Progress::Started),
+            ..Self::new(false)
         }
     }
 
@@ -135,6 +151,9 @@ impl Node {
         let Power::On { since } = self.power else {
             return "None";
         };
+        if let Some(progress) = self.progress {
+            return progress.as_str();
+        }
         let (passed, post) = (now.since(since), timing.post);
         if self.posted {
             match self.booted.as_ref().map(|boot| boot.target.as_str()) {
@@ -154,6 +173,9 @@ impl Node {
     }
 
     pub fn due(&self, timing: &Timing) -> Option<Moment> {
+        if self.progress.is_some() {
+            return None;
+        }
         match self.power {
             Power::Off => None,
             Power::On { since } => (!self.posted).then(|| since.after(timing.post)),
@@ -171,7 +193,99 @@ impl Node {
     }
 }
 
+impl Node {
+    /// The override that the next boot is to follow; one for once is gone with that.
+    pub fn take_override(&mut self) -> Override {
+        let boot = self.boot.clone();
+        self.forget_once();
+        boot
+    }
+
+    fn forget_once(&mut self) {
+        if self.boot.enabled == "Once" {
+            self.boot.enabled = "Disabled".into();
+            self.boot.target = "None".into();
+            self.boot.uefi_target = None;
+        }
+    }
+}
+
 impl State {
+    /// A real firmware has come so far. `began` tells this power-on from one that has followed it.
+    pub fn progressed(&mut self, index: usize, progress: Progress, began: Moment, now: Moment) {
+        let medium = self
+            .media
+            .iter()
+            .find(|((owner, _), _)| *owner == index)
+            .map(|(_, medium)| medium.clone());
+        let Some(node) = self.nodes.get_mut(index) else {
+            return;
+        };
+        if node.last_reset > began || !node.is_on() {
+            return;
+        }
+        node.progress = node.progress.max(Some(progress));
+        if let Some(boot) = node.booting.take() {
+            finish_post(node, now, medium.as_ref(), &boot);
+        }
+    }
+
+    /// Hands what a `Reset` of `kind` asks for to the process behind the BMC.
+    fn reset_real(
+        &mut self,
+        index: usize,
+        kind: &str,
+        now: Moment,
+        machine: &Machine,
+    ) -> ResetOutcome {
+        let (Some(node), Some(chassis)) = (self.nodes.get_mut(index), &machine.real) else {
+            return ResetOutcome::Unsupported;
+        };
+        let on = !matches!(node.power, Power::Off);
+        let accepts = machine.blueprint.spec.redundant == Redundant::Accept;
+        // The process's own word ends these states.
+        let until = Moment(u64::MAX);
+        let (order, power) = match (kind, on) {
+            ("On" | "ForceOn" | "PushPowerButton", false) => {
+                (Order::On, Some(Power::PoweringOn { until }))
+            }
+            ("ForceRestart" | "GracefulRestart" | "PowerCycle", false) if accepts => {
+                (Order::On, Some(Power::PoweringOn { until }))
+            }
+            ("ForceOff", true) => (
+                Order::ForceOff,
+                Some(Power::PoweringOff {
+                    until,
+                    then_on: false,
+                }),
+            ),
+            // A system that does not listen stays on, and real BMCs show it so.
+            ("GracefulShutdown" | "Off" | "PushPowerButton", true) => (Order::Shutdown, None),
+            ("GracefulRestart", true) => (Order::GracefulRestart, None),
+            ("ForceRestart", true) => (Order::ForceRestart, None),
+            ("PowerCycle", true) => (Order::Cycle, None),
+            ("Nmi", true) => (Order::Nmi, None),
+            ("On" | "ForceOn" | "ForceOff" | "GracefulShutdown" | "Off", _)
+            | ("ForceRestart" | "GracefulRestart" | "PowerCycle" | "Nmi", false) => {
+                return ResetOutcome::Redundant;
+            }
+            _ => return ResetOutcome::Unsupported,
+        };
+        if let Err(error) = chassis.orders.try_send(order) {
+            tracing::warn!(machine = machine.index, %error, "too many resets at once");
+            return ResetOutcome::Unsupported;
+        }
+        if let Some(power) = power {
+            node.power = power;
+        }
+        self.resets.push(Reset {
+            at: Duration::from_millis(now.0),
+            node: Some(index),
+            kind: kind.to_owned(),
+        });
+        ResetOutcome::Accepted
+    }
+
     pub(super) fn settle_node(
         &mut self,
         index: usize,
@@ -196,7 +310,8 @@ impl State {
                         .find(|((owner, _), _)| *owner == index)
                         .map(|(_, medium)| medium.clone());
                     if let Some(node) = self.nodes.get_mut(index) {
-                        finish_post(node, due, medium.as_ref());
+                        let boot = node.take_override();
+                        finish_post(node, due, medium.as_ref(), &boot);
                     }
                 }
                 Power::PoweringOn { .. } | Power::Cycling { .. } => {
@@ -232,6 +347,9 @@ impl State {
         now: Moment,
         machine: &Machine,
     ) -> ResetOutcome {
+        if machine.real.is_some() {
+            return self.reset_real(index, kind, now, machine);
+        }
         let timing = machine.timing;
         let ignores = self.behaviour.ignores_shutdown;
         let Some(node) = self.nodes.get_mut(index) else {
@@ -290,39 +408,34 @@ impl State {
     }
 }
 
-/// The end of POST: pending settings apply, the override decides what boots and, if it was for once, is gone.
-fn finish_post(node: &mut Node, at: Moment, medium: Option<&Medium>) {
+/// The end of POST: pending settings apply, `boot` decides what boots.
+fn finish_post(node: &mut Node, at: Moment, medium: Option<&Medium>, boot: &Override) {
     node.posted = true;
     if std::mem::take(&mut node.bios_reset) {
         node.bios.clear();
     }
     node.bios.append(&mut node.bios_pending);
     node.boots += 1;
-    let active = node.boot.enabled != "Disabled";
+    let active = boot.enabled != "Disabled";
     let target = if active {
-        node.boot.target.clone()
+        boot.target.clone()
     } else {
         "None".to_owned()
     };
     let from_medium = matches!(target.as_str(), "Cd" | "Usb" | "Floppy" | "UsbCd");
     let uri = if target == "UefiHttp" {
-        node.boot.uri.clone()
+        boot.uri.clone()
     } else {
         None
     };
     node.booted = Some(Box::new(Boot {
         at: Duration::from_millis(at.0),
         target,
-        mode: node.boot.mode.clone(),
+        mode: boot.mode.clone(),
         image: medium
             .filter(|_| from_medium)
             .map(|medium| medium.image.clone()),
         uri,
         count: node.boots,
     }));
-    if node.boot.enabled == "Once" {
-        node.boot.enabled = "Disabled".into();
-        node.boot.target = "None".into();
-        node.boot.uefi_target = None;
-    }
 }

@@ -9,6 +9,7 @@ use crate::machine::node::ResetOutcome;
 use crate::machine::task::Work;
 use crate::machine::{Contents, Happened, Medium, Reset};
 use crate::message::Failure;
+use crate::qemu::chassis::Order;
 use crate::reply::Answer;
 use crate::settings::Erase;
 use crate::shapes::Redundant;
@@ -101,6 +102,16 @@ impl Context<'_> {
         self.state.manager_start = back;
         self.state.sessions.clear();
         self.state.media.clear();
+        self.order(Order::Eject);
+    }
+
+    /// Tells the process behind the BMC, if there is one.
+    fn order(&self, order: Order) {
+        if let Some(chassis) = &self.machine.real
+            && let Err(error) = chassis.orders.try_send(order)
+        {
+            tracing::warn!(machine = self.machine.index, %error, "too many orders at once");
+        }
     }
 
     fn insert(&mut self, index: usize, body: &Map<String, Value>) -> Result<Answer, Failure> {
@@ -148,6 +159,10 @@ impl Context<'_> {
             protocol: text("TransferProtocolType")
                 .or_else(|| scheme.map(|scheme| scheme.to_ascii_uppercase())),
         };
+        self.order(Order::Insert {
+            image: medium.image.clone(),
+            key,
+        });
         self.state.media.insert(key, medium);
         Ok(done())
     }
@@ -156,7 +171,9 @@ impl Context<'_> {
         let Some(slot) = self.machine.blueprint.media.get(index) else {
             return Err(Failure::missing(self.path));
         };
-        self.state.media.remove(&(slot.node, slot.device));
+        if self.state.media.remove(&(slot.node, slot.device)).is_some() {
+            self.order(Order::Eject);
+        }
         Ok(done())
     }
 
