@@ -50,6 +50,8 @@ pub struct UserData {
     pub user_data: Option<bytes::Bytes>,
     /// cloud-init meta-data (YAML); at least `instance-id`.
     pub meta_data: bytes::Bytes,
+    /// cloud-init vendor-data: what Corten adds; none without one.
+    pub vendor_data: Option<bytes::Bytes>,
     /// cloud-init network-config; none without one.
     pub network_config: Option<bytes::Bytes>,
 }
@@ -101,6 +103,28 @@ pub trait Desk: Send + Sync + 'static {
     /// A probe's inventory.
     async fn register(&self, ticket: &Ticket, registration: &Registration) -> Result<(), Refusal>;
 
-    /// The booted system says that it runs (`POST /bootstate`).
-    async fn booted(&self, ticket: &Ticket) -> Result<(), Refusal>;
+    /// The booted system says that it runs (`POST /bootstate`), and which machine it is, where it does. Another machine's UUID is refused.
+    async fn booted(&self, ticket: &Ticket, system_uuid: Option<&str>) -> Result<(), Refusal>;
+
+    /// Which boot a machine without a token runs, told by its address (the metadata service). Whoever answers this trusts the network with user
+    /// data, so nobody does unless it is written.
+    async fn recognise(&self, _caller: &Caller) -> Result<Ticket, Refusal> {
+        Err(Refusal::NotDue(
+            "machines are not recognised by their address".into(),
+        ))
+    }
+
+    /// `GET /systems/{uuid}`: what was registered. The ticket is an operator's ([`crate::token::Purpose::Operator`]).
+    async fn registration(
+        &self,
+        _ticket: &Ticket,
+        _system_uuid: &str,
+    ) -> Result<Registration, Refusal> {
+        Err(Refusal::Nothing("registrations are not kept".into()))
+    }
+
+    /// `DELETE /delete/{uuid}`: forget it. The ticket is an operator's.
+    async fn forget(&self, _ticket: &Ticket, _system_uuid: &str) -> Result<(), Refusal> {
+        Err(Refusal::Nothing("registrations are not kept".into()))
+    }
 }

@@ -5,11 +5,20 @@
 
 pub mod cpio;
 pub mod desk;
+pub mod grub;
+pub mod ipxe;
 pub mod iso;
 pub mod links;
+pub mod machine;
 pub mod ramdisk;
+mod registry;
 pub mod server;
+pub mod service;
+pub mod tftp;
 pub mod token;
 pub mod uki;
+pub mod userdata;
+pub mod windows;
 
 pub use desk::{Caller, Desk, Refusal, Target, Ticket, UserData};
+pub use service::{Config, serve};

@@ -106,6 +106,12 @@ impl Links {
         format!("{}/boot/{}/{name}", self.base, self.boot.expose())
     }
 
+    /// An artefact's path for [`crate::tftp`].
+    #[must_use]
+    pub fn tftp(&self, name: &str) -> String {
+        format!("/boot/{}/{name}", self.boot.expose())
+    }
+
     /// For HttpBootUri; ends in `.efi`.
     #[must_use]
     pub fn http_boot(&self) -> String {

@@ -94,6 +94,40 @@ pub enum Rejection {
     Expired,
 }
 
+/// A token that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Whom it stands for.
+    pub ticket: Ticket,
+    /// When it ends; links that are made for its holder end then too.
+    pub end: Option<jiff::Timestamp>,
+}
+
+/// Keys that can be exchanged while they are in use.
+#[derive(Clone, Debug)]
+pub struct KeyRing(std::sync::Arc<parking_lot::RwLock<std::sync::Arc<Keys>>>);
+
+impl KeyRing {
+    /// A ring of these keys.
+    #[must_use]
+    pub fn new(keys: Keys) -> Self {
+        Self(std::sync::Arc::new(parking_lot::RwLock::new(
+            std::sync::Arc::new(keys),
+        )))
+    }
+
+    /// The keys of now.
+    #[must_use]
+    pub fn current(&self) -> std::sync::Arc<Keys> {
+        self.0.read().clone()
+    }
+
+    /// Other keys from now on.
+    pub fn replace(&self, keys: Keys) {
+        *self.0.write() = std::sync::Arc::new(keys);
+    }
+}
+
 /// The keys: the first signs, each of them is accepted. A new one is put in front, and the old one taken out when no boot is under way with it.
 pub struct Keys {
     first: hmac::Key,
@@ -160,7 +194,7 @@ impl Keys {
         token: &str,
         purpose: Purpose,
         now: jiff::Timestamp,
-    ) -> Result<Ticket, Rejection> {
+    ) -> Result<Shown, Rejection> {
         if token.len() > MAX_LENGTH {
             return Err(Rejection::Foreign);
         }
@@ -185,7 +219,19 @@ impl Keys {
         if read.end != 0 && i128::from(read.end) <= i128::from(now.as_second()) {
             return Err(Rejection::Expired);
         }
-        Ok(read.ticket)
+        let end = match read.end {
+            0 => None,
+            end => Some(
+                i64::try_from(end)
+                    .ok()
+                    .and_then(|end| jiff::Timestamp::from_second(end).ok())
+                    .ok_or(Rejection::Foreign)?,
+            ),
+        };
+        Ok(Shown {
+            ticket: read.ticket,
+            end,
+        })
     }
 }
 

@@ -1,0 +1,197 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn secret(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()))
+        .collect()
+}
+
+fn butane(text: &str) -> Result<Value, UserDataError> {
+    ignition(&secret(&[("format", "fcos"), ("ignition", text)]))
+}
+
+/// In the shape of the original's template for discovery.
+const DISCOVERY: &str = r#"
+variant: fcos
+version: "1.3.0"
+systemd:
+  units:
+    - name: probe.service
+      enabled: true
+      contents: |-
+        [Unit]
+        Description=probe
+storage:
+  files:
+    - path: /etc/motd
+      mode: 0644
+      contents:
+        inline: "hello\n"
+passwd:
+  users:
+    - name: metal
+      password_hash: "$6$x"
+      groups: [wheel]
+      ssh_authorized_keys: [ssh-ed25519 AAAA]
+"#;
+
+#[test]
+fn a_butane_document_in_the_original_s_shape_becomes_ignition() {
+    let document = butane(DISCOVERY).unwrap();
+    assert_eq!(document["ignition"]["version"], "3.2.0");
+    assert_eq!(
+        document["storage"]["files"][0]["contents"]["source"],
+        "data:;base64,aGVsbG8K"
+    );
+    assert_eq!(
+        document["storage"]["files"][0]["mode"], 0o644,
+        "octal, as in YAML 1.1, which Butane reads"
+    );
+    assert_eq!(
+        document["passwd"]["users"][0]["sshAuthorizedKeys"],
+        json!(["ssh-ed25519 AAAA"])
+    );
+    assert_eq!(
+        document["systemd"]["units"][0]["contents"],
+        "[Unit]\nDescription=probe"
+    );
+    assert!(check(document).is_ok());
+}
+
+#[test]
+fn what_cannot_be_translated_is_named_and_not_left_out() {
+    for (text, key) in [
+        ("boot_device: {luks: {tpm2: true}}", "boot_device"),
+        (
+            "storage: {files: [{path: /a, contents: {local: secret.txt}}]}",
+            "storage.files[0].contents.local",
+        ),
+        ("storage: {trees: [{local: x}]}", "storage.trees"),
+        (
+            "storage: {filesystems: [{device: /dev/x, with_mount_unit: true}]}",
+            "storage.filesystems[0].with_mount_unit",
+        ),
+    ] {
+        assert_eq!(
+            butane(&format!("variant: fcos\nversion: 1.4.0\n{text}\n")),
+            Err(UserDataError::Untranslatable(key.into()))
+        );
+    }
+    assert_eq!(
+        butane("variant: fcos\nversion: 9.0.0\n"),
+        Err(UserDataError::Version("Butane"))
+    );
+    assert_eq!(
+        butane("variant: fcos\nversion: 1.4.0\nstorage: [1]\n"),
+        Err(UserDataError::Kind("storage".into()))
+    );
+    assert_eq!(butane(": : :"), Err(UserDataError::NotYaml));
+}
+
+#[test]
+fn ignition_is_taken_as_it_is_if_it_is_one() {
+    let good = r#"{"ignition":{"version":"3.4.0"},"x":1}"#;
+    assert_eq!(ignition(&secret(&[("ignition", good)])).unwrap()["x"], 1);
+    assert_eq!(
+        ignition(&secret(&[("ignition", good), ("format", "ignition")])).unwrap()["x"],
+        1
+    );
+    assert_eq!(
+        ignition(&secret(&[("ignition", "nonsense"), ("format", "ignition")])),
+        Err(UserDataError::NotJson)
+    );
+    assert_eq!(
+        ignition(&secret(&[(
+            "ignition",
+            r#"{"ignition":{"version":"2.2.0"}}"#
+        )])),
+        Err(UserDataError::Version("ignition"))
+    );
+    assert_eq!(
+        ignition(&secret(&[("ignition", good), ("format", "toml")])),
+        Err(UserDataError::Format)
+    );
+    assert_eq!(
+        ignition(&secret(&[])),
+        Err(UserDataError::NoKey("ignition"))
+    );
+    assert_eq!(
+        ignition(&secret(&[("ignition", &" ".repeat(LARGEST + 1))])),
+        Err(UserDataError::TooLarge)
+    );
+}
+
+#[test]
+fn an_error_does_not_quote_the_secret() {
+    let error = butane("variant: fcos\nversion: 1.4.0\npasswd: hunter2\n").unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+}
+
+fn additions() -> Additions {
+    Additions {
+        files: vec![File {
+            path: "/etc/corten/token".into(),
+            mode: 0o600,
+            contents: b"t0ken".to_vec(),
+        }],
+        units: vec![Unit {
+            name: "corten.service".into(),
+            contents: "[Unit]\n".into(),
+        }],
+    }
+}
+
+#[test]
+fn the_user_s_ignition_is_merged_over_ours() {
+    let user = json!({"ignition": {"version": "3.4.0"}});
+    let merged: Value = serde_json::from_slice(&additions().ignition(Some(&user))).unwrap();
+    let source = merged["ignition"]["config"]["merge"][0]["source"]
+        .as_str()
+        .unwrap();
+    use base64::Engine as _;
+    let inner = base64::engine::general_purpose::STANDARD
+        .decode(source.strip_prefix("data:;base64,").unwrap())
+        .unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&inner).unwrap(), user);
+    assert_eq!(merged["storage"]["files"][0]["mode"], 0o600);
+    assert!(check(merged).is_ok());
+    assert_eq!(
+        &Additions::default().ignition(None)[..],
+        br#"{"ignition":{"version":"3.0.0"}}"#
+    );
+}
+
+#[test]
+fn vendor_data_is_cloud_config() {
+    let data = additions().vendor_data().unwrap();
+    assert!(data.starts_with(b"#cloud-config\n"));
+    let read: Value = serde_saphyr::from_slice(&data).unwrap();
+    assert_eq!(read["write_files"][0]["permissions"], "0600");
+    assert_eq!(read["write_files"][0]["content"], "dDBrZW4=");
+    assert_eq!(
+        read["runcmd"][1],
+        json!(["systemctl", "enable", "--now", "corten.service"])
+    );
+    assert!(Additions::default().vendor_data().is_none());
+    assert!(!format!("{:?}", additions()).contains("t0ken"));
+}
+
+#[test]
+fn meta_data_is_yaml_whatever_the_name() {
+    let read: Value = serde_saphyr::from_slice(&meta_data("uid: x", "no\nde")).unwrap();
+    assert_eq!(
+        read,
+        json!({"instance-id": "uid: x", "local-hostname": "no\nde"})
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_document_panics(text in "(variant: fcos\nversion: 1.4.0\n)?[a-z:{}\\[\\], \n\\-&*!\"]{0,80}", format in "fcos|ignition|") {
+        let _ = ignition(&secret(&[("ignition", &text), ("format", &format)]));
+    }
+}
