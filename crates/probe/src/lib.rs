@@ -27,8 +27,11 @@
 //! No file system is needed.
 
 pub mod agent;
+pub mod cleanup;
 pub mod config;
+pub mod device;
 pub mod efi;
+pub mod erase;
 pub mod init;
 pub mod inventory;
 pub mod log;
@@ -36,3 +39,4 @@ pub mod net;
 pub mod power;
 pub mod registry;
 pub mod stop;
+pub mod write;

@@ -95,7 +95,9 @@ impl Registry {
             .proxy(None)
             .user_agent(concat!("corten-probe/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_recv_response(Some(Duration::from_secs(30)));
+            .timeout_recv_response(Some(Duration::from_secs(30)))
+            // A transfer that hangs is taken up again from where it was; so is one that is only long.
+            .timeout_recv_body(Some(Duration::from_secs(120)));
         let transfers = ureq::Agent::with_parts(
             settings.build(),
             connector(&config),

@@ -126,11 +126,59 @@ impl Agent {
         failed("this probe cannot do a burn-in")
     }
 
-    pub(super) fn erase(&self, _grant: &EraseGrant, _watch: &Watch) -> Report {
-        failed("this probe cannot erase")
+    pub(super) fn erase(&self, grant: &EraseGrant, watch: &Watch) -> Report {
+        if grant.drives.is_empty() {
+            return failed("the grant names no drive");
+        }
+        let boot_entries = crate::cleanup::before(&self.root, grant);
+        let drives = crate::erase::drives(&self.root, grant, watch.stop(), &|percent| {
+            watch.say("erasing", percent);
+        });
+        let mut told: Vec<String> = drives
+            .iter()
+            .filter(|result| result.outcome == Outcome::Failed)
+            .map(|result| format!("{}: {}", result.drive.serial_number, result.message))
+            .collect();
+        if told.is_empty() {
+            told.extend(crate::cleanup::after(&self.root, grant, &boot_entries));
+        }
+        Report {
+            outcome: if told.is_empty() {
+                Outcome::Succeeded
+            } else {
+                Outcome::Failed
+            },
+            message: told.join("; "),
+            drives,
+            ..Report::default()
+        }
     }
 
-    pub(super) fn write(&self, _grant: &WriteGrant, _watch: &Watch) -> Report {
-        failed("this probe cannot write")
+    pub(super) fn write(&self, grant: &WriteGrant, watch: &Watch) -> Report {
+        let work = crate::write::Work {
+            world: &self.root,
+            fetch: &|url, offset| self.registry.open(url, offset),
+            stop: watch.stop(),
+            progress: &|what, percent| watch.say(what, percent),
+        };
+        match crate::write::image(&work, grant) {
+            Ok(written) => {
+                let set = written.system_partition.map_or(Ok(()), |partition| {
+                    crate::write::boot::from_disk(&self.root, &partition)
+                });
+                // The image is there: a firmware that takes no entry may still start the disk by itself or by the BMC's word.
+                let message = set
+                    .err()
+                    .map(|error| format!("the boot order could not be set: {error}"))
+                    .unwrap_or_default();
+                Report {
+                    outcome: Outcome::Succeeded,
+                    message,
+                    write: Some(written.result),
+                    ..Report::default()
+                }
+            }
+            Err(message) => failed(message),
+        }
     }
 }

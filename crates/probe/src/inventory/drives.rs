@@ -110,6 +110,15 @@ impl Found {
             root.number::<u64>(format!("sys/block/{}/queue/{file}", self.kernel_name))
                 .unwrap_or_default()
         };
+        // A drive that must not be touched is not even asked: the question would be a command to somebody else's device.
+        let (erase_methods, erase_obstacles) = if root.is_machine() && self.untouchable().is_none()
+        {
+            crate::device::linux::open_to_ask(root, self)
+                .map(|device| crate::erase::abilities(&device))
+                .unwrap_or_default()
+        } else {
+            (Vec::new(), Vec::new())
+        };
         Drive {
             path: format!("/dev/{}", self.kernel_name),
             name: self.kernel_name.clone(),
@@ -136,8 +145,8 @@ impl Found {
             transport: self.transport.clone(),
             attachment: self.attachment.word().to_owned(),
             firmware_version: self.firmware.clone(),
-            erase_methods: Vec::new(),
-            erase_obstacles: Vec::new(),
+            erase_methods,
+            erase_obstacles,
         }
     }
 }

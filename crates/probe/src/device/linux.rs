@@ -1,0 +1,72 @@
+//! Drives of the machine: the node is opened with a claim, so that the kernel refuses it where anybody else uses the drive.
+
+use super::ata::Translated;
+use super::file::FileDevice;
+use super::{CommandSet, Device, NvmeAdmin, Scsi};
+use crate::inventory::drives::Found;
+use crate::inventory::root::Root;
+use corten_probe_ioctl::{NvmeCommand, NvmeCompletion, SgReply, Transfer, nvme_admin, sg_io};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+struct Passthrough(File);
+
+impl NvmeAdmin for Passthrough {
+    fn admin(&self, command: &NvmeCommand, data: Transfer<'_>) -> io::Result<NvmeCompletion> {
+        nvme_admin(self.0.as_fd(), command, data)
+    }
+}
+
+impl Scsi for Passthrough {
+    fn command(&self, cdb: &[u8], data: Transfer<'_>, timeout: Duration) -> io::Result<SgReply> {
+        sg_io(self.0.as_fd(), cdb, data, timeout)
+    }
+}
+
+/// Opens a drive for writing and claims it.
+///
+/// # Errors
+/// The kernel's: `EBUSY` where it, or a partition of it, is mounted or part of something else.
+pub fn open(root: &Root, found: &Found) -> io::Result<Device> {
+    let exclusive = i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap_or_default();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(exclusive)
+        .open(found.path(root))?;
+    let commands = commands(root, found, file.try_clone()?);
+    Ok(Device {
+        block: Box::new(FileDevice::new(file)?),
+        commands,
+    })
+}
+
+/// Opens a drive for reading only, without a claim: for questions.
+///
+/// # Errors
+/// The kernel's.
+pub fn open_to_ask(root: &Root, found: &Found) -> io::Result<Device> {
+    let file = File::open(found.path(root))?;
+    let commands = commands(root, found, file.try_clone()?);
+    Ok(Device {
+        block: Box::new(FileDevice::new(file)?),
+        commands,
+    })
+}
+
+fn commands(root: &Root, found: &Found, file: File) -> CommandSet {
+    match found.transport.as_str() {
+        "nvme" => {
+            let namespace = root
+                .number(format!("sys/block/{}/nsid", found.kernel_name))
+                .unwrap_or(1);
+            CommandSet::Nvme(Box::new(Passthrough(file)), namespace)
+        }
+        "sata" => CommandSet::Ata(Box::new(Translated(Passthrough(file)))),
+        "sas" => CommandSet::Scsi(Box::new(Passthrough(file))),
+        _ => CommandSet::None,
+    }
+}

@@ -1,0 +1,198 @@
+//! Images onto files.
+
+use super::*;
+use crate::device::CommandSet;
+use crate::device::file::FileDevice;
+use crate::inventory::drives::Attachment;
+use corten_wire::RootDeviceHints;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const SIZE: u64 = 24 << 20;
+
+struct Bench(Vec<(Found, PathBuf)>);
+
+impl World for Bench {
+    fn scan(&self) -> Vec<Found> {
+        self.0.iter().map(|(found, _)| found.clone()).collect()
+    }
+    fn in_use(&self, _: &Found) -> Option<String> {
+        None
+    }
+    fn partitions(&self, _: &Found) -> Vec<u64> {
+        Vec::new()
+    }
+    fn open(&self, found: &Found) -> io::Result<Device> {
+        let (_, path) = self.0.iter().find(|(one, _)| one == found).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Device {
+            block: Box::new(FileDevice::new(file)?),
+            commands: CommandSet::None,
+        })
+    }
+}
+
+fn bench(folder: &tempfile::TempDir, serials: &[&str]) -> Bench {
+    Bench(
+        serials
+            .iter()
+            .map(|serial| {
+                let path = folder.path().join(serial);
+                std::fs::write(&path, vec![0x5a; usize::try_from(SIZE).unwrap()]).unwrap();
+                let found = Found {
+                    kernel_name: format!("vd{serial}"),
+                    serial_number: (*serial).to_owned(),
+                    wwid: None,
+                    vendor: String::new(),
+                    model: "Model".into(),
+                    firmware: String::new(),
+                    size_bytes: SIZE,
+                    rotational: false,
+                    read_only: false,
+                    transport: "virtio".into(),
+                    attachment: Attachment::Local,
+                };
+                (found, path)
+            })
+            .collect(),
+    )
+}
+
+fn grant(hints: RootDeviceHints) -> WriteGrant {
+    WriteGrant {
+        id: "w".into(),
+        url: "/image".into(),
+        hints,
+        drives: vec!["A".into(), "B".into()],
+        ..WriteGrant::default()
+    }
+}
+
+fn serial(serial: &str) -> RootDeviceHints {
+    RootDeviceHints {
+        serial_number: Some(serial.into()),
+        ..RootDeviceHints::default()
+    }
+}
+
+/// Serves `bytes`; each answer breaks off after `each` of them.
+fn run(bench: &Bench, grant: &WriteGrant, bytes: &[u8], each: usize) -> Result<Written, String> {
+    let calls = AtomicU32::new(0);
+    let fetch = |url: &str, offset: u64| {
+        calls.fetch_add(1, Ordering::SeqCst);
+        let whole: Vec<u8> = if url == "/config" {
+            vec![0xc0; 5000]
+        } else {
+            bytes.to_vec()
+        };
+        let rest: Vec<u8> = whole[usize::try_from(offset).unwrap()..]
+            .iter()
+            .copied()
+            .take(each)
+            .collect();
+        Ok(Transfer {
+            begins: offset,
+            total: Some(whole.len() as u64),
+            etag: None,
+            reader: Box::new(io::Cursor::new(rest)),
+        })
+    };
+    let work = Work {
+        world: bench,
+        fetch: &fetch,
+        stop: &Stop::default(),
+        progress: &|_, _| {},
+    };
+    image(&work, grant)
+}
+
+fn is_untouched(bench: &Bench, index: usize) -> bool {
+    std::fs::read(&bench.0[index].1)
+        .unwrap()
+        .iter()
+        .all(|byte| *byte == 0x5a)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[test]
+fn an_image_whose_transfer_breaks_off_arrives_whole_and_the_config_drive_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = bench(&folder, &["A", "B"]);
+    let mut disk = gpt::tests::disk(12 << 20);
+    disk[5 << 20] = 7;
+    let mut packed = Vec::new();
+    let mut encoder = flate2::write::GzEncoder::new(&mut packed, flate2::Compression::fast());
+    encoder.write_all(&disk).unwrap();
+    encoder.finish().unwrap();
+    let mut grant = grant(serial("B"));
+    grant.sha256 = Some(sha256(&packed));
+    grant.config_drive = Some("/config".into());
+    let written = run(&bench, &grant, &packed, 3000).unwrap();
+    assert_eq!(written.result.bytes, 12 << 20);
+    assert!(written.result.verified);
+    assert_eq!(written.result.sha256, sha256(&packed));
+    assert_eq!(written.system_partition.unwrap().start, 2048);
+    let bytes = std::fs::read(&bench.0[1].1).unwrap();
+    assert_eq!(bytes[5 << 20], 7);
+    assert!(bytes.windows(5000).any(|window| window == [0xc0; 5000]));
+    assert_eq!(&bytes[bytes.len() - 512..][..8], b"EFI PART");
+    assert!(is_untouched(&bench, 0));
+}
+
+#[test]
+fn hints_that_match_none_or_several_write_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = bench(&folder, &["A", "B", "C"]);
+    let image = vec![1_u8; 4096];
+    let several = run(&bench, &grant(RootDeviceHints::default()), &image, 9999).unwrap_err();
+    assert!(several.contains("2 drives match"), "{several}");
+    // C matches, but is not among those that may be written.
+    for hints in [serial("C"), serial("X")] {
+        assert!(run(&bench, &grant(hints), &image, 9999).is_err());
+    }
+    assert!((0..3).all(|index| is_untouched(&bench, index)));
+}
+
+#[test]
+fn a_wrong_digest_leaves_no_partition_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = bench(&folder, &["A"]);
+    let mut grant = grant(serial("A"));
+    grant.sha256 = Some("00".repeat(32));
+    let error = run(&bench, &grant, &gpt::tests::disk(8 << 20), 1 << 30).unwrap_err();
+    assert!(error.contains("SHA-256"), "{error}");
+    let bytes = std::fs::read(&bench.0[0].1).unwrap();
+    assert!(bytes[..1 << 20].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn an_image_that_is_larger_than_the_drive_is_refused_before_a_byte_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = bench(&folder, &["A"]);
+    let image = vec![1_u8; usize::try_from(SIZE).unwrap() + 512];
+    let error = run(&bench, &grant(serial("A")), &image, 1 << 30).unwrap_err();
+    assert!(error.contains("bytes, the drive"), "{error}");
+    assert!(is_untouched(&bench, 0));
+}
+
+#[test]
+fn an_image_that_is_cut_short_for_good_is_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = bench(&folder, &["A"]);
+    let mut packed = Vec::new();
+    let mut encoder = flate2::write::GzEncoder::new(&mut packed, flate2::Compression::fast());
+    encoder.write_all(&gpt::tests::disk(8 << 20)).unwrap();
+    encoder.finish().unwrap();
+    packed.truncate(packed.len() / 2);
+    assert!(run(&bench, &grant(serial("A")), &packed, 1 << 30).is_err());
+    let bytes = std::fs::read(&bench.0[0].1).unwrap();
+    assert!(bytes[..1 << 20].iter().all(|byte| *byte == 0));
+}
