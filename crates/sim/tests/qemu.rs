@@ -260,3 +260,103 @@ async fn an_http_boot_uri_is_fetched_by_the_firmware_with_plain_dhcp_and_only_on
     assert_eq!(bmc.machine.booted().unwrap().target, "None");
     assert!(seen.lock().is_empty());
 }
+
+/// A CD image (ISO 9660 with El Torito for UEFI) that starts iPXE; none where the tools or iPXE are missing.
+fn bootable_cd(folder: &std::path::Path) -> Option<Vec<u8>> {
+    const SECTOR: usize = 2048;
+    let run = |program: &str, arguments: &[&str]| {
+        std::process::Command::new(program)
+            .args(arguments)
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
+    let fat = folder.join("esp.img");
+    std::fs::File::create(&fat).ok()?.set_len(4 << 20).ok()?;
+    let fat = fat.to_str()?;
+    let made = run("mkfs.vfat", &[fat])
+        && run("mmd", &["-i", fat, "::/EFI", "::/EFI/BOOT"])
+        && run(
+            "mcopy",
+            &["-i", fat, "/boot/ipxe.efi", "::/EFI/BOOT/BOOTX64.EFI"],
+        );
+    if !made {
+        return None;
+    }
+    let partition = std::fs::read(fat).ok()?;
+    let mut iso = vec![0; 20 * SECTOR];
+    iso.extend(&partition);
+    let sectors = u32::try_from(iso.len() / SECTOR).ok()?;
+    let mut put = |sector: usize, at: usize, bytes: &[u8]| {
+        let begin = sector * SECTOR + at;
+        iso[begin..begin + bytes.len()].copy_from_slice(bytes);
+    };
+    // ECMA-119, 8.4: primary volume descriptor; El Torito: boot record, catalogue in sector 19, image from sector 20.
+    put(16, 0, b"\x01CD001\x01");
+    put(16, 80, &sectors.to_le_bytes());
+    put(16, 84, &sectors.to_be_bytes());
+    put(16, 128, &[0, 8, 8, 0]);
+    put(17, 0, b"\x00CD001\x01EL TORITO SPECIFICATION");
+    put(17, 71, &19_u32.to_le_bytes());
+    put(18, 0, b"\xffCD001\x01");
+    // Platform EFI; the words of the entry add up to zero.
+    put(19, 0, &[1, 0xEF]);
+    let sum = 0xEF01_u16.wrapping_add(0xAA55);
+    put(19, 28, &sum.wrapping_neg().to_le_bytes());
+    put(19, 30, &[0x55, 0xAA]);
+    let blocks = u16::try_from(partition.len() / 512).ok()?;
+    put(19, 32, &[0x88, 0, 0, 0, 0, 0]);
+    put(19, 38, &blocks.to_le_bytes());
+    put(19, 40, &20_u32.to_le_bytes());
+    Some(iso)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inserted_image_is_fetched_and_booted_and_an_ejected_one_is_not() {
+    let qemu = small();
+    need_qemu!(qemu);
+    let folder = tempfile::tempdir().unwrap();
+    let Some(cd) = bootable_cd(folder.path()) else {
+        println!(
+            "skipped: an_inserted_image_is_fetched_and_booted_and_an_ejected_one_is_not: needs mkfs.vfat, mtools and /boot/ipxe.efi"
+        );
+        return;
+    };
+    let (port, seen) = web(cd).await;
+    let fleet = Fleet::builder().qemu(qemu).start().await.unwrap();
+    let bmc = Bmc::of(&fleet);
+    let media = format!("{}/VirtualMedia/1", bmc.system);
+    let (_, shown) = bmc.send("GET", &media, None).await;
+    assert_eq!(shown["MediaTypes"], json!(["CD", "DVD"]), "{shown}");
+
+    // An image that cannot be had is not in the drive.
+    let insert = format!("{media}/Actions/VirtualMedia.InsertMedia");
+    let gone = json!({"Image": "http://127.0.0.1:1/none.iso"});
+    assert_eq!(bmc.send("POST", &insert, Some(gone)).await.0, 204);
+    while bmc.send("GET", &media, None).await.1["Inserted"] != false {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    let image = json!({"Image": format!("http://127.0.0.1:{port}/boot.iso")});
+    assert_eq!(bmc.send("POST", &insert, Some(image)).await.0, 204);
+    let override_ = json!({"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Cd"});
+    bmc.boot(override_.clone()).await;
+    bmc.reset("On").await;
+    let handle = bmc.machine.qemu().unwrap();
+    bmc.until("the CD boots", |_| handle.console().contains("iPXE"))
+        .await;
+    assert_eq!(seen.lock().as_slice(), ["GET /boot.iso HTTP/1.1"]);
+    assert!(bmc.machine.booted().unwrap().image.is_some());
+    bmc.until("progress", |system| {
+        system["BootProgress"]["LastState"] == "OSBootStarted"
+    })
+    .await;
+
+    let eject = format!("{media}/Actions/VirtualMedia.EjectMedia");
+    assert_eq!(bmc.send("POST", &eject, Some(json!({}))).await.0, 204);
+    bmc.boot(override_).await;
+    bmc.reset("ForceRestart").await;
+    bmc.until("the empty drive", |_| {
+        handle.console().contains("failed to load Boot00C0")
+    })
+    .await;
+}

@@ -285,6 +285,17 @@ impl MachineHandle {
         })
     }
 
+    /// Sets an override for the next boot of the first system, as somebody at its console would.
+    pub fn set_boot_override(&self, target: &str, uri: Option<&str>) {
+        self.state(|state| {
+            if let Some(node) = state.nodes.first_mut() {
+                node.boot.enabled = "Once".to_owned();
+                node.boot.target = target.to_owned();
+                node.boot.uri = uri.map(str::to_owned);
+            }
+        });
+    }
+
     /// What the first system booted since it was last turned on; none before POST has ended.
     pub fn booted(&self) -> Option<Boot> {
         self.booted_of(0)
