@@ -250,8 +250,10 @@ const UNIT: &[(&str, Rule)] = &[
 
 /// Translates a Butane document.
 pub(super) fn translate(text: &[u8]) -> Result<Value, UserDataError> {
+    // Butane's parser is one for YAML 1.1: `mode: 0644` is octal.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
     let mut document: Map<String, Value> =
-        serde_saphyr::from_slice(text).map_err(|_| UserDataError::NotYaml)?;
+        serde_saphyr::from_slice_with_options(text, options).map_err(|_| UserDataError::NotYaml)?;
     let variant = document.remove("variant");
     let version = document.remove("version");
     let spec = match (
