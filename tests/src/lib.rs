@@ -5,6 +5,7 @@
 
 pub mod control_plane;
 pub mod lab;
+pub mod netns;
 pub mod replay;
 
 /// Ends the test, counted as skipped: `make test` counts the lines that begin with `skipped: `.
