@@ -100,6 +100,8 @@ pub const BOOT_MODE: &str = "corten.dev/boot-mode";
 pub const BOOT_MODE_DISKLESS: &str = "diskless";
 /// [`BOOT_MODE`]: the image is installed once, every later start boots the disk.
 pub const BOOT_MODE_DISK: &str = "disk";
+/// On a Server, ServerClaim or ServerBootConfiguration: how the machine is to boot: `HttpBootUri`, `VirtualMedia` or `Network`.
+pub const BOOT_METHOD: &str = "corten.dev/boot-method";
 /// On a ServerInventory: digest of its content, so that a watch of metadata is enough.
 pub const CONTENT_HASH: &str = "corten.dev/content-hash";
 /// On a ServerRun: what made it due; the same as `spec.occasion`.

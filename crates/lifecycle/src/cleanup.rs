@@ -7,12 +7,14 @@
 //!
 //! Promise held here: what was claimed is not claimable again before it is clean.
 
+mod probed;
+
 use jiff::SignedDuration;
 
 use corten_api::metal::{PowerState, ServerState};
 
 use crate::{
-    names,
+    inband, names,
     plan::Plan,
     policy::Cleaning,
     run::{Kind, Outcome, Phase, Run, Step},
@@ -40,6 +42,8 @@ pub struct Sorted {
     pub unavailable: Vec<(String, &'static str)>,
     /// Those that are never written: label and why.
     pub untouched: Vec<(String, &'static str)>,
+    /// Serial numbers of all that are local and told apart, erasable out of band or not: a probe may erase them.
+    pub local: Vec<String>,
 }
 
 /// Sorts the drives of a fresh inventory; `known` are the serial numbers of the last recorded one.
@@ -64,6 +68,9 @@ pub fn sort(inventory: &Inventory, known: &[String]) -> Sorted {
             .iter()
             .filter(|d| d.serial == drive.serial)
             .count();
+        if never.is_none() && !drive.serial.is_empty() && twins == 1 {
+            sorted.local.push(drive.serial.clone());
+        }
         match never {
             Some(why) => sorted.untouched.push((label, why)),
             None if drive.serial.is_empty() => sorted.unavailable.push((
@@ -138,6 +145,11 @@ pub(crate) fn decide(o: &Observed) -> Decision {
     if let Some(serial) = o.run.as_ref().and_then(unfinished) {
         return follow(base, serial);
     }
+    if let Some(run) = o.run.as_ref().filter(|run| is_by_probe(run))
+        && let Some(doing) = probed::pursue(o, run, &base)
+    {
+        return doing;
+    }
     let Some(machine) = o.machine() else {
         return base.with(Act::ReadMachine);
     };
@@ -149,6 +161,13 @@ pub(crate) fn decide(o: &Observed) -> Decision {
         .closed
         .first()
         .map_or(jiff::Timestamp::MIN, |run| run.finished_at);
+    // A cleaning by the probe is judged by what is there after it.
+    let since = o
+        .run
+        .as_ref()
+        .filter(|run| is_by_probe(run))
+        .and_then(|run| run.last(&Step::ProbeErase))
+        .map_or(since, |done| since.max(done.finished_at));
     let is_recent = |read: &Inventory| after(read.read_at, LIST) > o.now && read.read_at >= since;
     let listed = match &o.inventory {
         Some(read) if read.unread.is_empty() && is_recent(read) => read,
@@ -164,6 +183,7 @@ pub(crate) fn decide(o: &Observed) -> Decision {
     let sorted = sort(listed, &o.known_drives);
     match o.run.as_ref().filter(|run| run.kind == Kind::Cleaning) {
         None => begin(o, base, occasion, listed, sorted),
+        Some(run) if is_by_probe(run) => probed::verdict(o, base, run, &sorted),
         Some(run) => proceed(o, base, run, &sorted),
     }
 }
@@ -175,6 +195,9 @@ fn begin(
     listed: &Inventory,
     sorted: Sorted,
 ) -> Decision {
+    if let Some(by_probe) = probed::begin(o, &base, occasion, &sorted) {
+        return by_probe;
+    }
     if sorted.erasable.is_empty() && !sorted.unavailable.is_empty() {
         return unavailable(o, base, &sorted);
     }
@@ -311,6 +334,8 @@ fn waived(o: &Observed, occasion: &str, base: &Decision) -> Option<Decision> {
     match &o.run {
         // A drive that is being erased is no drive to hand out.
         Some(run) if unfinished(run).is_some() => None,
+        // The probe's machine is taken down first.
+        Some(run) if is_by_probe(run) && inband::is_up(run) && !o.is_off() => None,
         Some(run) if run.kind == Kind::Cleaning && run.plan.is_empty() => {
             Some(cleaned(reason, why, false))
         }
@@ -341,6 +366,11 @@ fn unfinished(run: &Run) -> Option<String> {
             }
             _ => None,
         })
+}
+
+/// True for a cleaning that the probe does.
+fn is_by_probe(run: &Run) -> bool {
+    run.kind == Kind::Cleaning && run.plan.contains(&Step::ProbeErase)
 }
 
 fn follow(base: Decision, serial: String) -> Decision {

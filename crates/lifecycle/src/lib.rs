@@ -8,6 +8,7 @@ pub mod cleanup;
 pub mod endpoint;
 pub mod identity;
 pub mod image;
+pub mod inband;
 pub mod login;
 pub mod names;
 pub mod operation;

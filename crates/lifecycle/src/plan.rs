@@ -3,8 +3,10 @@
 use jiff::SignedDuration;
 
 use crate::{
+    inband::{self, Choice},
     names,
     run::{Kind, Step},
+    server::Abilities,
 };
 
 /// A step and the reason for it.
@@ -65,6 +67,64 @@ impl Plan {
         self
     }
 
+    fn steps(mut self, steps: Vec<Planned>) -> Self {
+        self.steps.extend(steps);
+        self
+    }
+
+    /// The first boot for a claim by our boot services. An image for a disk is written by the probe, and the machine then starts from it.
+    pub(crate) fn provisioning_by(
+        claim_uid: &str,
+        choice: &Choice,
+        can: &Abilities,
+        installs: bool,
+    ) -> Self {
+        let plan = Self {
+            claim_uid: claim_uid.to_owned(),
+            ..Self::of(Kind::Provisioning, claim_uid, CORTEN)
+        };
+        if installs {
+            return plan
+                .steps(inband::planned(
+                    choice,
+                    can,
+                    Step::ProbeWrite,
+                    "the claim's image is written to its disk",
+                ))
+                .steps(inband::taken_down(choice));
+        }
+        choice
+            .method
+            .steps(can)
+            .into_iter()
+            .fold(plan, |plan, step| plan.step(step, choice.why.clone()))
+            .step(Step::PowerOn, "the claim wants it on")
+    }
+
+    /// The probe looks at the machine from inside.
+    pub(crate) fn probing(choice: &Choice, can: &Abilities) -> Self {
+        Self::of(Kind::Discovery, inband::PROBING, CORTEN)
+            .steps(inband::planned(
+                choice,
+                can,
+                Step::ProbeInventory,
+                "the policy wants the machine seen from inside",
+            ))
+            .steps(inband::taken_down(choice))
+    }
+
+    /// The probe erases the drives.
+    pub(crate) fn cleaning_by_probe(occasion: &str, choice: &Choice, can: &Abilities) -> Self {
+        Self::of(Kind::Cleaning, occasion, CORTEN)
+            .steps(inband::planned(
+                choice,
+                can,
+                Step::ProbeErase,
+                "its disks hold data of a former claim",
+            ))
+            .steps(inband::taken_down(choice))
+    }
+
     /// The first boot for a claim: from the network, once. A machine without a boot override starts as its boot order says, and its empty
     /// disks leave it the network.
     pub(crate) fn provisioning(claim_uid: &str, overridable: bool) -> Self {
@@ -83,19 +143,18 @@ impl Plan {
         plan.step(Step::PowerOn, "the claim wants it on")
     }
 
-    /// Power comes on; `network` where the image has no disk, else any override goes first.
+    /// Power comes on; `boot` has the calls by which an image without a disk is booted, else any override goes first.
     pub(crate) fn power_on(
         occasion: &str,
         overridden: Option<bool>,
-        network: bool,
+        boot: Vec<Step>,
         reason: &str,
     ) -> Self {
         let plan = Self::of(Kind::Power, occasion, CORTEN);
-        let plan = if network {
-            plan.step(
-                Step::BootNetworkOnce,
-                "its image needs the network at each start",
-            )
+        let plan = if !boot.is_empty() {
+            boot.into_iter().fold(plan, |plan, step| {
+                plan.step(step, "its image needs the network at each start")
+            })
         } else if overridden == Some(true) {
             plan.step(
                 Step::ClearBootOverride,
@@ -170,7 +229,7 @@ impl Plan {
             || self
                 .steps
                 .iter()
-                .any(|p| matches!(p.step, Step::EraseDrive(_)))
+                .any(|p| matches!(p.step, Step::EraseDrive(_) | Step::ProbeErase))
             || (self.kind == Kind::Operation && self.steps.iter().any(|p| p.step.is_destructive()))
     }
 
@@ -188,7 +247,7 @@ impl Plan {
             .count();
         Cost {
             interruptions: usize::from(stops) + restarts,
-            erases: steps().any(|s| matches!(s, Step::EraseDrive(_))),
+            erases: steps().any(|s| matches!(s, Step::EraseDrive(_) | Step::ProbeErase)),
             downtime: SignedDuration::from_mins(10 * i64::try_from(restarts).unwrap_or(1)),
         }
     }

@@ -54,6 +54,12 @@ pub struct Policy {
     pub ignore_unreachable_drives: bool,
     /// Machines that are found running may be taken at once.
     pub handover: bool,
+    /// A probe must have called, and ended an inventory, this long after power on.
+    pub probe_timeout: SignedDuration,
+    /// An erasure by the probe must have ended after this long.
+    pub erase_timeout: SignedDuration,
+    /// An image must have been written after this long.
+    pub write_timeout: SignedDuration,
 }
 
 impl Default for Policy {
@@ -69,6 +75,9 @@ impl Default for Policy {
             accept_reported: false,
             ignore_unreachable_drives: false,
             handover: false,
+            probe_timeout: SignedDuration::from_mins(15),
+            erase_timeout: SignedDuration::from_hours(24),
+            write_timeout: SignedDuration::from_hours(2),
         }
     }
 }
@@ -109,6 +118,9 @@ impl Policy {
                 cleaning.unreachable_drives,
                 Some(api::UnreachableDrives::Ignore)
             ),
+            probe_timeout: seconds(timeouts.probe_seconds, default.probe_timeout),
+            erase_timeout: seconds(timeouts.erase_seconds, default.erase_timeout),
+            write_timeout: seconds(timeouts.write_seconds, default.write_timeout),
             handover: spec.handover.unwrap_or(false),
         }
     }

@@ -69,6 +69,18 @@ pub enum Step {
     BootNetworkOnce,
     /// No boot override any more.
     ClearBootOverride,
+    /// The next boot, and only it, is UEFI HTTP boot from the boot services' address.
+    BootHttpOnce,
+    /// Puts the boot services' ISO image into a virtual drive.
+    InsertMedia,
+    /// The next boot, and only it, goes to the virtual drive.
+    BootMediaOnce,
+    /// The probe takes inventory. Never sent to a BMC: the probe asks for it.
+    ProbeInventory,
+    /// The probe erases drives, on a grant.
+    ProbeErase,
+    /// The probe writes the claim's image, on a grant.
+    ProbeWrite,
     /// Takes out all virtual media.
     EjectMedia,
     /// Erases the drive with this serial number by `Drive.SecureErase`.
@@ -156,6 +168,39 @@ pub struct Run {
     pub intent: Option<Intent>,
     /// Steps that ended, in order.
     pub results: Vec<Done>,
+    /// What was done to each drive, as reported.
+    pub drives: Vec<Erased>,
+}
+
+/// What a report says of one drive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Erased {
+    /// Serial number.
+    pub serial: String,
+    /// What the erasure is worth.
+    pub class: Worth,
+    /// Reading back has shown it.
+    pub verified: bool,
+    /// It succeeded.
+    pub done: bool,
+    /// For people.
+    pub message: String,
+}
+
+/// What an erasure is worth, least first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Worth {
+    /// Nothing.
+    #[default]
+    None,
+    /// A BMC's word.
+    Reported,
+    /// Partition tables and both ends only.
+    Metadata,
+    /// NIST SP 800-88 Clear.
+    Clear,
+    /// NIST SP 800-88 Purge.
+    Purge,
 }
 
 /// A run that ended, as far as later decisions look back.
@@ -178,6 +223,21 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// What shows it.
     pub evidence: String,
+}
+
+// === impl Worth ===
+
+impl Worth {
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Reported => "Reported",
+            Self::Metadata => "Metadata",
+            Self::Clear => "Clear",
+            Self::Purge => "Purge",
+        }
+    }
 }
 
 // === impl Run ===
@@ -255,11 +315,23 @@ impl Step {
         )
     }
 
+    /// True for what the probe does: it is granted to it, and never sent to a BMC.
+    pub fn is_probe(&self) -> bool {
+        matches!(
+            self,
+            Self::ProbeInventory | Self::ProbeErase | Self::ProbeWrite
+        )
+    }
+
     /// True for steps that take something away that does not come back: power under a running system, or data.
     pub fn is_destructive(&self) -> bool {
         matches!(
             self,
-            Self::ForceOff | Self::ForceRestart | Self::PowerCycle | Self::EraseDrive(_)
+            Self::ForceOff
+                | Self::ForceRestart
+                | Self::PowerCycle
+                | Self::EraseDrive(_)
+                | Self::ProbeErase
         )
     }
 }
@@ -275,6 +347,12 @@ impl fmt::Display for Step {
             Self::PowerCycle => f.write_str("PowerCycle"),
             Self::BootNetworkOnce => f.write_str("BootNetworkOnce"),
             Self::ClearBootOverride => f.write_str("ClearBootOverride"),
+            Self::BootHttpOnce => f.write_str("BootHttpOnce"),
+            Self::InsertMedia => f.write_str("InsertMedia"),
+            Self::BootMediaOnce => f.write_str("BootMediaOnce"),
+            Self::ProbeInventory => f.write_str("ProbeInventory"),
+            Self::ProbeErase => f.write_str("ProbeErase"),
+            Self::ProbeWrite => f.write_str("ProbeWrite"),
             Self::EjectMedia => f.write_str("EjectMedia"),
             Self::EraseDrive(serial) => write!(f, "EraseDrive/{serial}"),
             Self::SetIndicatorLed(led) => write!(f, "SetIndicatorLED/{led}"),
@@ -305,6 +383,12 @@ impl FromStr for Step {
             ("PowerCycle", None) => Ok(Self::PowerCycle),
             ("BootNetworkOnce", None) => Ok(Self::BootNetworkOnce),
             ("ClearBootOverride", None) => Ok(Self::ClearBootOverride),
+            ("BootHttpOnce", None) => Ok(Self::BootHttpOnce),
+            ("InsertMedia", None) => Ok(Self::InsertMedia),
+            ("BootMediaOnce", None) => Ok(Self::BootMediaOnce),
+            ("ProbeInventory", None) => Ok(Self::ProbeInventory),
+            ("ProbeErase", None) => Ok(Self::ProbeErase),
+            ("ProbeWrite", None) => Ok(Self::ProbeWrite),
             ("EjectMedia", None) => Ok(Self::EjectMedia),
             ("SetBootOrder", None) => Ok(Self::SetBootOrder),
             ("EraseDrive", Some(serial)) => Ok(Self::EraseDrive(serial.to_owned())),
@@ -332,7 +416,7 @@ pub fn settle(intent: &Intent, machine: &Machine) -> Settlement {
             machine.boot_override.map(|set| !set),
             "boot override read again".into(),
         ),
-        Step::BootNetworkOnce => (
+        Step::BootNetworkOnce | Step::BootHttpOnce | Step::BootMediaOnce => (
             // Off, nothing can have used it up; otherwise a missing override tells nothing.
             machine
                 .boot_override
@@ -343,9 +427,13 @@ pub fn settle(intent: &Intent, machine: &Machine) -> Settlement {
             machine.led.as_ref().map(|seen| seen == led),
             "locator light read again".into(),
         ),
-        Step::EjectMedia | Step::EraseDrive(_) | Step::SetBootOrder => {
-            (None, "nothing the machine shows can tell".into())
-        }
+        Step::EjectMedia
+        | Step::InsertMedia
+        | Step::EraseDrive(_)
+        | Step::SetBootOrder
+        | Step::ProbeInventory
+        | Step::ProbeErase
+        | Step::ProbeWrite => (None, "nothing the machine shows can tell".into()),
     };
     let outcome = match happened {
         Some(true) => Outcome::Succeeded,

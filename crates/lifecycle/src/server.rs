@@ -32,7 +32,7 @@ pub use amend::Amendment;
 pub(crate) use discovery::{HANDED_OVER, is_due as is_unknown, take_over};
 pub use observed::{
     Abilities, Attachment, Boot, Claim, ClaimKey, CleaningDue, Drive, Guard, Handover, HoldAnswer,
-    Inventory, Machine, Notes, Observed, Reach, Reclaim, Record, Tombstone,
+    Inventory, Machine, Notes, Observed, Reach, Reclaim, Record, Services, Tombstone,
 };
 
 use crate::{
@@ -357,6 +357,7 @@ fn achieved(o: &Observed, run: &crate::run::Run) -> bool {
             .cleaning
             .as_ref()
             .is_some_and(|due| due.occasion == run.name),
+        Kind::Provisioning => o.record.notes.provisioned.as_ref() == Some(&run.claim_uid),
         Kind::Power => {
             let wants_on = run.plan.contains(&Step::PowerOn);
             o.machine()

@@ -120,6 +120,18 @@ pub struct Timeouts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub power_confirm_seconds: Option<i32>,
+    /// The probe must have called, and ended an inventory, this long after power on; 900 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub probe_seconds: Option<i32>,
+    /// The probe must have erased all drives after this long; 86400 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub erase_seconds: Option<i32>,
+    /// An image must have been written after this long; 7200 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub write_seconds: Option<i32>,
 }
 
 /// How drives are cleaned between claims.

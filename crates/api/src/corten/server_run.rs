@@ -69,6 +69,8 @@ open_enum! {
         Purge = "Purge",
         /// Clear.
         Clear = "Clear",
+        /// Partition tables, signatures and both ends only; no class of NIST's.
+        Metadata = "Metadata",
         /// The BMC says that it erased the drive.
         Reported = "Reported",
         /// Not erased.

@@ -1,9 +1,11 @@
 //! Learning what a machine is, without changing it.
 //!
-//! Out of band, discovery only reads: it needs no run and no power, and there is nothing to restore when it fails. The probe's half (policy
-//! `InBand`) plugs in at [`probed`].
+//! Out of band, discovery only reads: it needs no run and no power, and there is nothing to restore when it fails. The probe's half is
+//! [`probed`].
 //!
 //! Promise held here: a machine found running is inventoried and left alone.
+
+mod probed;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,7 +14,6 @@ use corten_api::metal::{PowerState, ServerState};
 use crate::{
     names,
     plan::Plan,
-    policy,
     run::{Kind, Phase},
 };
 
@@ -48,6 +49,9 @@ pub(super) fn decide(o: &Observed) -> Decision {
             &found.claim_uid,
             &found.run,
         )));
+    }
+    if let Some(doing) = probed::pursue(o, &base) {
+        return doing;
     }
     match attempt {
         Attempt::Exhausted { failed } => {
@@ -98,7 +102,7 @@ pub(super) fn decide(o: &Observed) -> Decision {
         }
         Some(_) => {}
     }
-    if let Some(waiting) = probed(o, base.clone()) {
+    if let Some(waiting) = probed::decide(o, base.clone(), attempt.since()) {
         return waiting.until(deadline);
     }
     let known = base.finding(
@@ -108,17 +112,6 @@ pub(super) fn decide(o: &Observed) -> Decision {
         "each section was read, or the BMC does not have it",
     );
     found_running(o, known).unwrap_or_else(|| available::decide(o))
-}
-
-/// Where the probe's report is awaited, when policy wants one. Boot services come with a later issue; until then `Both` is satisfied out of band.
-fn probed(o: &Observed, base: Decision) -> Option<Decision> {
-    (o.policy.discovery == policy::Discovery::InBand).then(|| {
-        undiscovered(
-            base,
-            "ProbeAwaited",
-            format!("the policy {} wants discovery by the probe, which this installation does not boot; use discovery OutOfBand or Both", o.policy.name),
-        )
-    })
 }
 
 /// A machine that nobody here switched on belongs to somebody else until a person hands it over.
@@ -275,6 +268,14 @@ impl Attempt {
                 failed,
                 timeout: o.policy.discovery_timeout,
             }
+        }
+    }
+
+    /// Since when this discovery goes on.
+    fn since(&self) -> Timestamp {
+        match self {
+            Self::Running { since, .. } => *since,
+            _ => Timestamp::MAX,
         }
     }
 

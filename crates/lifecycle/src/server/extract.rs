@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use corten_api::{
-    corten::{RunKind, RunPhase, ServerRun, StepOutcome},
+    corten::{DriveErasure, EraseClass, RunKind, RunPhase, ServerRun, StepOutcome},
     metal::{
         ReclaimPolicy, Server, ServerBootConfiguration, ServerBootConfigurationState, ServerClaim,
     },
@@ -17,7 +17,7 @@ use corten_api::{
 use crate::{
     identity::Identity,
     image::{BootMode, ImageReference},
-    run::{Before, Closed, Done, Intent, Kind, Outcome, Phase, Run, Step},
+    run::{Before, Closed, Done, Erased, Intent, Kind, Outcome, Phase, Run, Step, Worth},
 };
 
 use super::{
@@ -201,6 +201,7 @@ impl Run {
             plan,
             intent,
             results,
+            drives: status.drives.iter().map(erased).collect(),
         })
     }
 }
@@ -219,6 +220,22 @@ impl Closed {
             phase,
             finished_at: status.finished_at.unwrap_or_else(|| created(run)),
         })
+    }
+}
+
+fn erased(drive: &DriveErasure) -> Erased {
+    Erased {
+        serial: drive.serial_number.clone(),
+        class: match drive.class {
+            EraseClass::Purge => Worth::Purge,
+            EraseClass::Clear => Worth::Clear,
+            EraseClass::Metadata => Worth::Metadata,
+            EraseClass::Reported => Worth::Reported,
+            EraseClass::None | EraseClass::Other(_) => Worth::None,
+        },
+        verified: drive.verified,
+        done: drive.outcome == StepOutcome::Succeeded,
+        message: drive.message.clone(),
     }
 }
 

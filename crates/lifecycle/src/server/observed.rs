@@ -41,8 +41,17 @@ pub struct Observed {
     pub tombstone: Option<Tombstone>,
     /// A tombstone for this very object is there already.
     pub buried: bool,
+    /// Boot services that this engine runs; none where another controller boots, or none are set up.
+    pub services: Option<Services>,
     /// Since when the BMC answers, by its condition; a fresh answer gives a failed discovery fresh tries.
     pub answering_since: Option<Timestamp>,
+}
+
+/// What is declared about how this server boots from Corten's boot services.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Services {
+    /// Annotation `corten.dev/boot-method` of the boot configuration, else of the server.
+    pub declared: Option<String>,
 }
 
 /// The Server object.
@@ -243,6 +252,10 @@ pub struct Abilities {
     pub force_restart: bool,
     /// `PowerCycle`.
     pub power_cycle: bool,
+    /// `Boot.HttpBootUri` can be set.
+    pub http_boot_uri: bool,
+    /// It has a virtual drive that takes an image by its address.
+    pub virtual_media: bool,
     /// `Boot.BootSourceOverrideTarget`. Nodes of HPE Cray EX have none: their boot order decides.
     pub boot_override: bool,
 }
@@ -255,6 +268,8 @@ impl Default for Abilities {
             force_restart: true,
             power_cycle: true,
             boot_override: true,
+            http_boot_uri: false,
+            virtual_media: false,
         }
     }
 }

@@ -5,6 +5,7 @@
 use corten_api::metal::{Power, PowerState, ServerState};
 
 use crate::{
+    inband::{self, BootMethod},
     names,
     plan::Plan,
     run::{Kind, Outcome, Phase, Run, Step},
@@ -103,40 +104,83 @@ fn provision(o: &Observed, claim: &Claim, base: Decision, is_off: bool) -> Decis
                 "BootConfigurationError",
                 &format!("its ServerBootConfiguration is in Error: {why}"),
             ),
-            Boot::Ready => pursuit::start(
-                o,
-                base("Provisioning", "its image is about to be booted"),
-                Plan::provisioning(&claim.uid, machine_can(o).boot_override),
-            ),
+            Boot::Ready => begin(o, claim, base),
         };
     };
     let booting = base("Provisioning", "its image is being booted");
-    let is_set = !run.plan.contains(&Step::BootNetworkOnce)
-        || run
-            .last(&Step::BootNetworkOnce)
-            .is_some_and(|done| done.outcome == Outcome::Succeeded);
-    if !is_set {
-        if !is_off {
-            return not_provisioned(
-                booting,
-                "somebody switched it on before its boot target was set".into(),
-            );
-        }
-        return pursuit::once(o, run, booting.clone(), Step::BootNetworkOnce).unwrap_or_else(
-            || {
-                let message = run
-                    .last(&Step::BootNetworkOnce)
-                    .map_or_else(String::new, |done| {
-                        format!("the network boot could not be set: {}", done.evidence)
-                    });
-                not_provisioned(booting, message)
-            },
-        );
+    if inband::work(run).is_some() {
+        return install(o, claim, run, booting);
+    }
+    if let Err(decision) = boot_target(o, run, is_off, &booting) {
+        return *decision;
     }
     match pursuit::on(o, run, booting.clone()) {
         Progress::Doing(decision) => decision,
         Progress::Done => booting.with(Act::Amend(Amendment::provisioned(&claim.uid))),
         Progress::Exhausted(message) => not_provisioned(booting, message),
+    }
+}
+
+/// How the image is booted is decided when it is, from what the machine shows then.
+fn begin(o: &Observed, claim: &Claim, base: impl Fn(&'static str, &str) -> Decision) -> Decision {
+    let about = base("Provisioning", "its image is about to be booted");
+    let can = machine_can(o);
+    let plan = match inband::choice(o) {
+        None => Plan::provisioning(&claim.uid, can.boot_override),
+        Some(Err(why)) => return base("BootMethodUnavailable", &why),
+        Some(Ok(choice)) => Plan::provisioning_by(&claim.uid, &choice, &can, !claim.diskless),
+    };
+    pursuit::start(o, about, plan)
+}
+
+/// What stands before PowerOn in the plan, done one by one while the machine is off; an Err is what to do meanwhile.
+fn boot_target(
+    o: &Observed,
+    run: &Run,
+    is_off: bool,
+    booting: &Decision,
+) -> Result<(), Box<Decision>> {
+    for step in run.plan.iter().take_while(|step| **step != Step::PowerOn) {
+        let last = run.last(step);
+        if last.is_some_and(|done| done.outcome == Outcome::Succeeded) {
+            continue;
+        }
+        if !is_off {
+            return Err(Box::new(not_provisioned(
+                booting.clone(),
+                "somebody switched it on before its boot target was set".into(),
+            )));
+        }
+        return Err(Box::new(
+            pursuit::once(o, run, booting.clone(), step.clone()).unwrap_or_else(|| {
+                let why = last.map_or_else(String::new, |done| done.evidence.clone());
+                not_provisioned(
+                    booting.clone(),
+                    format!("the network boot could not be set ({step}): {why}"),
+                )
+            }),
+        ));
+    }
+    Ok(())
+}
+
+/// The claim's image is written to its disk by the probe; then the machine starts from that disk.
+fn install(o: &Observed, claim: &Claim, run: &Run, booting: Decision) -> Decision {
+    match inband::pursue(o, run, booting.clone()) {
+        Progress::Doing(decision) => decision,
+        Progress::Done => {
+            if run.plan.contains(&Step::EjectMedia)
+                && let Some(doing) = pursuit::once(o, run, booting.clone(), Step::EjectMedia)
+            {
+                return doing;
+            }
+            booting.with(Act::Amend(Amendment::provisioned(&claim.uid)))
+        }
+        Progress::Exhausted(message) => match inband::take_down(o, run, booting.clone()) {
+            Progress::Doing(decision) => decision,
+            Progress::Done => not_provisioned(booting, message),
+            Progress::Exhausted(more) => not_provisioned(booting, format!("{message}; {more}")),
+        },
     }
 }
 
@@ -197,30 +241,32 @@ fn keep_on(o: &Observed, claim: &Claim, base: Decision, occasion: &str) -> Decis
         if claim.diskless && o.boot != Boot::Ready {
             return base.not_ready("BootConfigurationPending", "its image needs the network at each start, and its ServerBootConfiguration is not Ready");
         }
+        let boot = match (claim.diskless, inband::choice(o)) {
+            (false, _) => Vec::new(),
+            (true, Some(Ok(choice))) => choice.method.steps(&machine.can),
+            (true, Some(Err(why))) => return base.not_ready("BootMethodUnavailable", why),
+            (true, None) => BootMethod::Network.steps(&machine.can),
+        };
         return pursuit::start(
             o,
             base,
             Plan::power_on(
                 occasion,
                 machine.boot_override,
-                claim.diskless && machine.can.boot_override,
+                boot,
                 "its claim wants it on",
             ),
         );
     };
-    let aim = if claim.diskless {
-        Step::BootNetworkOnce
-    } else {
-        Step::ClearBootOverride
-    };
-    if run.plan.contains(&aim)
-        && let Some(doing) = pursuit::once(o, run, base.clone(), aim.clone())
-    {
-        return doing;
-    }
-    // On it goes only as its image wants it: an override that stays would boot an installed server from elsewhere.
-    let last = run.last(&aim);
-    if run.plan.contains(&aim) && last.is_none_or(|done| done.outcome != Outcome::Succeeded) {
+    for aim in run.plan.iter().take_while(|step| **step != Step::PowerOn) {
+        if let Some(doing) = pursuit::once(o, run, base.clone(), aim.clone()) {
+            return doing;
+        }
+        // On it goes only as its image wants it: an override that stays would boot an installed server from elsewhere.
+        let last = run.last(aim);
+        if last.is_some_and(|done| done.outcome == Outcome::Succeeded) {
+            continue;
+        }
         let what = if claim.diskless {
             "the network boot could not be set"
         } else {

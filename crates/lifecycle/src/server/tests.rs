@@ -3,6 +3,7 @@
 mod bench;
 mod claimed;
 mod cleaning;
+mod inband;
 mod onboarding;
 mod people;
 mod promises;

@@ -8,13 +8,14 @@ use corten_api::metal::{Power, PowerState, ServerState};
 
 use crate::{
     identity::Identity,
+    inband::{self, Caller, Grant},
     names,
     policy::Policy,
-    run::{Before, CALL, Closed, Done, Intent, Outcome, Phase, Run, Step},
+    run::{Before, CALL, Closed, Done, Erased, Intent, Outcome, Phase, Run, Step, Worth},
     server::{
         Abilities, Act, Amendment, Attachment, Boot, Claim, ClaimKey, Decision, Drive, Finding,
-        Guard, Inventory, Machine, Notes, Observed, Reach, Reclaim, Record, Tombstone, after,
-        condition, decide,
+        Guard, Inventory, Machine, Notes, Observed, Reach, Reclaim, Record, Services, Tombstone,
+        after, condition, decide,
     },
 };
 
@@ -66,6 +67,7 @@ pub(super) struct Bench {
     pub dispute: Option<String>,
     pub tombstone: Option<Tombstone>,
     pub buried: bool,
+    pub services: Option<Services>,
     /// What reached the machine.
     pub sent: Vec<Step>,
     /// What was said.
@@ -143,6 +145,7 @@ impl Bench {
             dispute: None,
             tombstone: None,
             buried: false,
+            services: None,
             sent: Vec::new(),
             remarks: Vec::new(),
         }
@@ -295,6 +298,7 @@ impl Bench {
             dispute: self.dispute.clone(),
             tombstone: self.tombstone.clone(),
             buried: self.buried,
+            services: self.services.clone(),
             answering_since: None,
         }
     }
@@ -386,6 +390,7 @@ impl Bench {
                     plan: plan.steps.iter().map(|p| p.step.clone()).collect(),
                     intent: None,
                     results: Vec::new(),
+                    drives: Vec::new(),
                 });
             }
             Act::Send(step) => self.send(step, delivery),
@@ -515,7 +520,9 @@ impl Bench {
                 self.iron.power = PowerState::On;
             }
             Step::GracefulRestart | Step::ForceRestart | Step::PowerCycle => self.iron.resets += 1,
-            Step::BootNetworkOnce => self.iron.boot_override = true,
+            Step::BootNetworkOnce | Step::BootHttpOnce | Step::BootMediaOnce => {
+                self.iron.boot_override = true
+            }
             Step::ClearBootOverride => self.iron.boot_override = false,
             Step::EraseDrive(_) => return Outcome::Accepted,
             _ => {}
@@ -532,5 +539,54 @@ impl Bench {
             finished_at: now,
             evidence: "bench".into(),
         });
+    }
+
+    /// The probe calls with the machine's own identity and drives; what it is granted is recorded as the engine would.
+    pub fn probe_calls(&mut self) -> Grant {
+        let run = self.run.as_ref().map(|run| run.name.clone());
+        self.stranger_calls(run.unwrap_or_default(), self.iron.identity.clone())
+    }
+
+    pub fn stranger_calls(&mut self, run: String, identity: Identity) -> Grant {
+        let caller = Caller {
+            run,
+            identity,
+            drives: self.iron.drives.iter().map(|d| d.serial.clone()).collect(),
+            untouchable: Vec::new(),
+        };
+        let mut observed = self.observe();
+        if observed.machine().is_none() {
+            observed.reach = Reach::Reached(self.look());
+        }
+        let grant = inband::grant(&observed, &caller);
+        let step = match &grant {
+            Grant::Inventory => Step::ProbeInventory,
+            Grant::Erase { .. } => Step::ProbeErase,
+            Grant::Write { .. } => Step::ProbeWrite,
+            _ => return grant,
+        };
+        self.end(step, Outcome::Accepted);
+        grant
+    }
+
+    /// The probe says how its work ended; erased drives are worth `worth`, read back or not.
+    pub fn probe_reports(&mut self, outcome: Outcome, worth: Worth, verified: bool) {
+        let run = self.run.as_mut().unwrap();
+        let step = inband::work(run).unwrap();
+        if step == Step::ProbeErase {
+            run.drives = self
+                .iron
+                .drives
+                .iter()
+                .map(|drive| Erased {
+                    serial: drive.serial.clone(),
+                    class: worth,
+                    verified,
+                    done: outcome == Outcome::Succeeded,
+                    message: "bench".into(),
+                })
+                .collect();
+        }
+        self.end(step, outcome);
     }
 }

@@ -1,0 +1,437 @@
+//! Work that the probe does: how a machine is brought up for it, how long it is waited for, and what a grant may name.
+//!
+//! A run with such work sets a boot target, switches the machine on once, waits until the probe has reported, and takes the machine down
+//! again. It switches on **once**: a boot target serves one start, and a second start would boot whatever is on the disk. What does not come
+//! up as the probe is noticed by its silence, and nothing is ever erased or written because a machine runs.
+//!
+//! Promise held here: leave to erase or write is given once, to the machine of the record, for a run that is open and due.
+
+use jiff::{SignedDuration, Timestamp};
+
+use corten_api::metal::PowerState;
+
+use crate::{
+    identity::Identity,
+    plan::Planned,
+    policy::Cleaning,
+    run::{Kind, Outcome, Run, Step},
+    server::{
+        Abilities, Act, Decision, Observed, Reach, after,
+        pursuit::{self, Progress},
+        send, unreachable_now,
+    },
+};
+
+/// Occasion of the run in which the probe takes inventory.
+pub(crate) const PROBING: &str = "probe";
+
+/// How a machine gets what it boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BootMethod {
+    /// UEFI HTTP boot of an address that is set over Redfish (`Boot.HttpBootUri`); needs nothing of DHCP but an address.
+    HttpBootUri,
+    /// An ISO image in a virtual drive.
+    VirtualMedia,
+    /// Whatever DHCP says: UEFI HTTP boot or PXE, to the chain address.
+    Network,
+}
+
+/// A chosen method, and why it is this one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Choice {
+    /// The method.
+    pub method: BootMethod,
+    /// For people.
+    pub why: String,
+}
+
+// === impl BootMethod ===
+
+impl BootMethod {
+    /// The word in annotations and conditions.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HttpBootUri => "HttpBootUri",
+            Self::VirtualMedia => "VirtualMedia",
+            Self::Network => "Network",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::HttpBootUri, Self::VirtualMedia, Self::Network]
+            .into_iter()
+            .find(|method| method.as_str().eq_ignore_ascii_case(text.trim()))
+    }
+
+    fn is_offered(self, can: &Abilities) -> bool {
+        match self {
+            Self::HttpBootUri => can.http_boot_uri,
+            Self::VirtualMedia => can.virtual_media && can.boot_override,
+            Self::Network => true,
+        }
+    }
+
+    /// The calls that make the next start use it.
+    pub(crate) fn steps(self, can: &Abilities) -> Vec<Step> {
+        match self {
+            Self::HttpBootUri => vec![Step::BootHttpOnce],
+            Self::VirtualMedia => vec![Step::InsertMedia, Step::BootMediaOnce],
+            Self::Network if can.boot_override => vec![Step::BootNetworkOnce],
+            Self::Network => Vec::new(),
+        }
+    }
+}
+
+/// Chooses a method: the declared one, else the one that supposes least of the network around the machine.
+///
+/// # Errors
+/// Cause and remedy, where the declared method is unknown or the machine does not offer it.
+pub fn choose(can: &Abilities, declared: Option<&str>) -> Result<Choice, String> {
+    if let Some(text) = declared {
+        let Some(method) = BootMethod::parse(text) else {
+            return Err(format!(
+                "the annotation {} says {text:?}: HttpBootUri, VirtualMedia and Network are allowed",
+                crate::names::BOOT_METHOD
+            ));
+        };
+        return if method.is_offered(can) {
+            Ok(Choice {
+                method,
+                why: format!("the annotation {} asks for it", crate::names::BOOT_METHOD),
+            })
+        } else {
+            Err(format!(
+                "the annotation {} asks for {text}, which this machine's BMC does not offer: take another, or remove the annotation",
+                crate::names::BOOT_METHOD
+            ))
+        };
+    }
+    let (method, why) = if can.http_boot_uri {
+        (
+            BootMethod::HttpBootUri,
+            "the BMC takes an address for UEFI HTTP boot, which needs no boot options of DHCP",
+        )
+    } else if BootMethod::VirtualMedia.is_offered(can) {
+        (
+            BootMethod::VirtualMedia,
+            "the BMC takes no address for HTTP boot and has a virtual drive",
+        )
+    } else {
+        (
+            BootMethod::Network,
+            "the BMC takes neither an address for HTTP boot nor a virtual medium: DHCP has to say where to boot",
+        )
+    };
+    Ok(Choice {
+        method,
+        why: why.to_owned(),
+    })
+}
+
+/// How this server would boot from our services; none where there are none.
+pub(crate) fn choice(o: &Observed) -> Option<Result<Choice, String>> {
+    let services = o.services.as_ref()?;
+    let can = o.machine().map(|machine| machine.can).unwrap_or_default();
+    Some(choose(&can, services.declared.as_deref()))
+}
+
+/// The steps that bring a machine up by `choice` and let the probe do `work`.
+pub(crate) fn planned(choice: &Choice, can: &Abilities, work: Step, reason: &str) -> Vec<Planned> {
+    let mut steps: Vec<Planned> = choice
+        .method
+        .steps(can)
+        .into_iter()
+        .map(|step| Planned {
+            step,
+            reason: choice.why.clone(),
+        })
+        .collect();
+    steps.push(Planned {
+        step: Step::PowerOn,
+        reason: "once, for the probe".into(),
+    });
+    steps.push(Planned {
+        step: work,
+        reason: reason.to_owned(),
+    });
+    steps
+}
+
+/// The steps that take a machine down after the probe's work.
+pub(crate) fn taken_down(choice: &Choice) -> Vec<Planned> {
+    let mut steps = vec![
+        Planned {
+            step: Step::RequestShutdown,
+            reason: "the probe's work has ended".into(),
+        },
+        Planned {
+            step: Step::ForceOff,
+            reason: "if it does not shut down within the grace".into(),
+        },
+    ];
+    if choice.method == BootMethod::VirtualMedia {
+        steps.push(Planned {
+            step: Step::EjectMedia,
+            reason: "the probe's medium goes".into(),
+        });
+    }
+    steps
+}
+
+/// The probe's work in a run; none in a run without.
+pub(crate) fn work(run: &Run) -> Option<Step> {
+    run.plan.iter().find(|step| step.is_probe()).cloned()
+}
+
+/// True once the run has, or may have, switched the machine on.
+pub(crate) fn is_up(run: &Run) -> bool {
+    run.last(&Step::PowerOn)
+        .is_some_and(|done| !matches!(done.outcome, Outcome::Failed | Outcome::NotSent))
+}
+
+/// Brings the machine up and waits for the probe's work. Done and Exhausted both leave the machine as it is: taking it down comes next.
+pub(crate) fn pursue(o: &Observed, run: &Run, base: Decision) -> Progress {
+    let Some(work) = work(run) else {
+        return Progress::Exhausted("the run has no work for the probe".into());
+    };
+    match run.last(&work).map(|done| (done.outcome, done)) {
+        Some((Outcome::Succeeded, _)) => return Progress::Done,
+        Some((Outcome::Accepted, done)) => {
+            let until = after(done.started_at, limit(o, &work));
+            if o.now >= until {
+                return Progress::Exhausted(format!(
+                    "the probe took {work} on and did not end it within {} minutes",
+                    limit(o, &work).as_mins()
+                ));
+            }
+            return match is_down_since(o, done.finished_at) {
+                true => Progress::Exhausted(format!(
+                    "the machine lost power while the probe was at {work}: nothing shows that it was done"
+                )),
+                false => Progress::Doing(watch(o, base, done.finished_at).until(until)),
+            };
+        }
+        Some((_, done)) => return Progress::Exhausted(done.evidence.clone()),
+        None => {}
+    }
+    if !is_up(run) {
+        return bring_up(o, run, base);
+    }
+    let since = run
+        .last(&Step::PowerOn)
+        .map_or(o.now, |done| done.finished_at);
+    let until = after(since, o.policy.probe_timeout);
+    if o.now >= until {
+        return Progress::Exhausted(format!(
+            "it was switched on for the probe and no probe called within {} minutes: it started something else, or does not reach the boot services. See its console",
+            o.policy.probe_timeout.as_mins()
+        ));
+    }
+    // A machine needs a while to show that it is on; one that is off long after that is not started a second time.
+    if o.now > after(since, o.policy.power_confirm) && is_down_since(o, since) {
+        return Progress::Exhausted(
+            "it was switched on for the probe and is off again before a probe called".into(),
+        );
+    }
+    Progress::Doing(watch(o, base, since).until(until))
+}
+
+fn bring_up(o: &Observed, run: &Run, base: Decision) -> Progress {
+    if !o.is_off() {
+        return match o.machine() {
+            Some(_) => Progress::Exhausted(
+                "somebody switched it on before it was started for the probe".into(),
+            ),
+            None => Progress::Doing(send(o, base, Step::PowerOn)),
+        };
+    }
+    for step in run.plan.iter().take_while(|step| **step != Step::PowerOn) {
+        if let Some(doing) = pursuit::once(o, run, base.clone(), step.clone()) {
+            return Progress::Doing(doing);
+        }
+        let last = run.last(step);
+        if last.is_none_or(|done| done.outcome != Outcome::Succeeded) {
+            let why = last.map_or_else(String::new, |done| format!(": {}", done.evidence));
+            return Progress::Exhausted(format!("{step} could not be done{why}"));
+        }
+    }
+    match run.last(&Step::PowerOn) {
+        Some(done) if run.failures(&Step::PowerOn) >= 2 => {
+            Progress::Exhausted(format!("it could not be switched on: {}", done.evidence))
+        }
+        _ => Progress::Doing(send(o, base, Step::PowerOn)),
+    }
+}
+
+/// Takes the machine down after the work, however that ended.
+pub(crate) fn take_down(o: &Observed, run: &Run, base: Decision) -> Progress {
+    if !is_up(run) {
+        return Progress::Done;
+    }
+    match pursuit::off(o, run, base.clone(), true) {
+        Progress::Done if run.plan.contains(&Step::EjectMedia) => {
+            match pursuit::once(o, run, base, Step::EjectMedia) {
+                Some(doing) => Progress::Doing(doing),
+                None => Progress::Done,
+            }
+        }
+        progress => progress,
+    }
+}
+
+fn watch(o: &Observed, base: Decision, since: Timestamp) -> Decision {
+    match &o.reach {
+        Reach::Reached(machine) => pursuit::watch(o, machine, base, since),
+        Reach::Unknown => base.with(Act::ReadMachine),
+        Reach::Lost { .. } => unreachable_now(o, base),
+    }
+}
+
+fn is_down_since(o: &Observed, since: Timestamp) -> bool {
+    o.machine()
+        .is_some_and(|machine| machine.power == PowerState::Off && machine.read_at > since)
+}
+
+fn limit(o: &Observed, work: &Step) -> SignedDuration {
+    match work {
+        Step::ProbeErase => o.policy.erase_timeout,
+        Step::ProbeWrite => o.policy.write_timeout,
+        _ => o.policy.probe_timeout,
+    }
+}
+
+// === grants ===
+
+/// A probe that calls, as far as rules look at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The run that its token was made for.
+    pub run: String,
+    /// Who it says it is.
+    pub identity: Identity,
+    /// Drives that it sees and may touch: serial numbers.
+    pub drives: Vec<String>,
+    /// Drives that it sees and may never touch: serial number and why.
+    pub untouchable: Vec<(String, String)>,
+}
+
+/// What a probe is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// Nothing is due; it may ask again.
+    Wait,
+    /// Take inventory.
+    Inventory,
+    /// Erase these drives, once.
+    Erase {
+        /// Serial numbers.
+        drives: Vec<String>,
+        /// How thorough.
+        method: Cleaning,
+    },
+    /// Write the claim's image to one of these drives, once.
+    Write {
+        /// Serial numbers.
+        drives: Vec<String>,
+    },
+    /// Its work is done.
+    PowerOff,
+    /// It is not served, and why.
+    Refuse(String),
+}
+
+/// What a probe that calls may do. `o` was observed live: no cache decides over data.
+pub fn grant(o: &Observed, caller: &Caller) -> Grant {
+    let Some(run) = o
+        .run
+        .as_ref()
+        .filter(|run| run.name == caller.run && run.is_open())
+    else {
+        return Grant::Refuse("the run of its boot has ended".into());
+    };
+    let expected = o
+        .record
+        .notes
+        .identity
+        .clone()
+        .or_else(|| o.machine().map(|machine| machine.identity.clone()))
+        .unwrap_or_default();
+    if expected.is_empty() || caller.identity.is_empty() || expected.contradicts(&caller.identity) {
+        return Grant::Refuse(format!(
+            "expected {expected}, and it says that it is {}",
+            caller.identity
+        ));
+    }
+    if let Some(why) = &o.dispute {
+        return Grant::Refuse(why.clone());
+    }
+    if o.record.notes.ignores() || o.record.deleting {
+        return Grant::Refuse("the server is being left alone, or deleted".into());
+    }
+    if !is_up(run) {
+        return Grant::Refuse("it was not switched on for a probe".into());
+    }
+    let Some(work) = work(run) else {
+        return Grant::Refuse("its run has no work for a probe".into());
+    };
+    match run.last(&work).map(|done| done.outcome) {
+        None => {}
+        Some(Outcome::Accepted) => {
+            return match work {
+                // Looking twice is as once.
+                Step::ProbeInventory => Grant::Inventory,
+                _ => Grant::Refuse(format!(
+                    "{work} was granted before, and leave is given once"
+                )),
+            };
+        }
+        Some(_) if run.kind == Kind::Provisioning => return Grant::Wait,
+        Some(_) => return Grant::PowerOff,
+    }
+    let brake = o.guard.brake.is_some();
+    match (work, run.kind) {
+        (Step::ProbeInventory, _) => Grant::Inventory,
+        (Step::ProbeErase, Kind::Cleaning) => {
+            let due = o.record.claim.is_none()
+                && o.record.notes.claim_uid.is_none()
+                && o.record.notes.cleaning.as_ref().is_some_and(|due| {
+                    due.server_uid == o.record.uid && due.occasion == run.occasion
+                });
+            match due {
+                false => Grant::Refuse("no cleaning of this server is due".into()),
+                true if brake => Grant::Wait,
+                true => Grant::Erase {
+                    drives: named(&caller.drives),
+                    method: o.policy.cleaning,
+                },
+            }
+        }
+        (Step::ProbeWrite, Kind::Provisioning) => {
+            let due = o.claim.as_ref().is_some_and(|claim| {
+                !claim.deleting
+                    && claim.uid == run.claim_uid
+                    && o.record.notes.claim_uid.as_ref() == Some(&claim.uid)
+                    && o.record.notes.provisioned.as_ref() != Some(&claim.uid)
+            }) && !o.record.notes.is_releasing();
+            match due {
+                false => {
+                    Grant::Refuse("no image is due to be written for this server's claim".into())
+                }
+                true => Grant::Write {
+                    drives: named(&caller.drives),
+                },
+            }
+        }
+        _ => Grant::Refuse("the work does not belong to this kind of run".into()),
+    }
+}
+
+/// Drives that can be named: those with a serial number of their own.
+fn named(drives: &[String]) -> Vec<String> {
+    drives
+        .iter()
+        .filter(|serial| !serial.is_empty() && drives.iter().filter(|d| d == serial).count() == 1)
+        .cloned()
+        .collect()
+}

@@ -1,0 +1,264 @@
+//! The probe: started once, granted once, believed only for what it was asked.
+
+use corten_api::metal::{PowerState, ServerState};
+use jiff::SignedDuration;
+
+use super::bench::{Bench, drive};
+use crate::{
+    identity::Identity,
+    inband::{BootMethod, Grant, choose},
+    names,
+    policy::{Cleaning, Discovery},
+    run::{Kind, Outcome, Phase, Step, Worth},
+    server::{Abilities, Act, Handover, Services, after, condition, decide},
+};
+
+fn with_probe(mut bench: Bench) -> Bench {
+    bench.services = Some(Services::default());
+    bench.iron.can.http_boot_uri = true;
+    bench.policy.accept_reported = false;
+    bench.restart();
+    bench
+}
+
+/// Decides until the machine was switched on and nothing is due now.
+fn until_up(bench: &mut Bench) {
+    for _ in 0..60 {
+        let decision = bench.step();
+        if bench.iron.power == PowerState::On && decision.act == Act::Nothing {
+            return;
+        }
+    }
+    panic!("not up: {:?} {:?}", bench.state, decide(&bench.observe()));
+}
+
+#[test]
+fn a_cleaning_by_the_probe_ends_only_with_each_drive_verified() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    until_up(&mut bench);
+    assert_eq!(bench.sent, [Step::BootHttpOnce, Step::PowerOn]);
+    let Grant::Erase { drives, method } = bench.probe_calls() else {
+        panic!("no grant")
+    };
+    assert_eq!(drives, ["D1", "D2"]);
+    assert_eq!(method, Cleaning::Purge);
+    bench.step();
+    assert_eq!(bench.state, Some(ServerState::Cleanup));
+    bench.probe_reports(Outcome::Succeeded, Worth::Purge, true);
+    bench.rest();
+    assert_eq!(bench.iron.power, PowerState::Off);
+    assert_eq!(bench.state, Some(ServerState::Available));
+    assert_eq!(bench.note(names::DIRTY), None);
+    assert_eq!(bench.reason(condition::ERASED), "Verified");
+}
+
+#[test]
+fn what_was_not_read_back_or_is_worth_too_little_keeps_the_server_in_cleanup() {
+    for (worth, verified) in [
+        (Worth::Purge, false),
+        (Worth::Metadata, true),
+        (Worth::None, true),
+    ] {
+        let mut bench = with_probe(Bench::dirty("a"));
+        until_up(&mut bench);
+        bench.probe_calls();
+        bench.probe_reports(Outcome::Succeeded, worth, verified);
+        while bench.run.is_some() {
+            bench.step();
+            bench.pass_time();
+        }
+        assert_eq!(bench.iron.power, PowerState::Off);
+        assert_eq!(bench.state, Some(ServerState::Cleanup));
+        assert!(bench.note(names::DIRTY).is_some(), "{worth:?} {verified}");
+        assert_eq!(bench.closed[0].phase, Phase::Failed);
+    }
+}
+
+#[test]
+fn a_drive_that_the_bmc_lists_and_the_probe_did_not_erase_keeps_the_server_in_cleanup() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    until_up(&mut bench);
+    bench.probe_calls();
+    bench.probe_reports(Outcome::Succeeded, Worth::Clear, true);
+    bench.iron.drives.push(drive("D3"));
+    while bench.run.is_some() {
+        bench.step();
+        bench.pass_time();
+    }
+    assert_eq!(bench.state, Some(ServerState::Cleanup));
+    assert!(bench.note(names::DIRTY).is_some());
+}
+
+#[test]
+fn leave_to_erase_is_given_once() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    until_up(&mut bench);
+    assert!(matches!(bench.probe_calls(), Grant::Erase { .. }));
+    assert!(matches!(bench.probe_calls(), Grant::Refuse(_)));
+}
+
+#[test]
+fn another_machine_or_another_run_is_granted_nothing() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    until_up(&mut bench);
+    let run = bench.run.as_ref().unwrap().name.clone();
+    let other = Identity::new("11111111-2222-3333-4444-555555555555", "S9");
+    let nobody = Identity::default();
+    let own = bench.iron.identity.clone();
+    assert!(matches!(
+        bench.stranger_calls(run.clone(), other),
+        Grant::Refuse(_)
+    ));
+    assert!(matches!(
+        bench.stranger_calls(run, nobody),
+        Grant::Refuse(_)
+    ));
+    assert!(matches!(
+        bench.stranger_calls("run-0".into(), own),
+        Grant::Refuse(_)
+    ));
+}
+
+#[test]
+fn a_machine_that_was_not_started_for_the_probe_is_granted_nothing() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    while bench.run.is_none() {
+        bench.step();
+    }
+    bench.iron.power = PowerState::On;
+    assert!(matches!(bench.probe_calls(), Grant::Refuse(_)));
+}
+
+#[test]
+fn a_server_that_comes_up_from_its_disk_is_noticed_taken_down_and_never_taken_for_clean() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    until_up(&mut bench);
+    // No probe ever calls.
+    bench.now = after(bench.now, bench.policy.probe_timeout);
+    while bench.run.is_some() {
+        bench.step();
+        bench.pass_time();
+    }
+    assert_eq!(bench.iron.power, PowerState::Off);
+    assert_eq!(bench.state, Some(ServerState::Cleanup));
+    assert_eq!(bench.closed[0].phase, Phase::Failed);
+    let ons = bench.sent.iter().filter(|s| **s == Step::PowerOn).count();
+    assert_eq!(ons, 1, "started a second time with its boot target used up");
+}
+
+#[test]
+fn power_lost_while_erasing_or_writing_is_never_taken_for_done() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    until_up(&mut bench);
+    bench.probe_calls();
+    bench.iron.power = PowerState::Off;
+    bench.now = after(bench.now, SignedDuration::from_secs(5));
+    bench.reading = Some(bench.look());
+    while bench.run.is_some() {
+        bench.step();
+        bench.pass_time();
+    }
+    assert_eq!(bench.state, Some(ServerState::Cleanup));
+    assert_eq!(bench.closed[0].phase, Phase::Failed);
+
+    let mut bench = with_probe(Bench::bound("a"));
+    until_up(&mut bench);
+    assert!(matches!(bench.probe_calls(), Grant::Write { .. }));
+    bench.iron.power = PowerState::Off;
+    bench.now = after(bench.now, SignedDuration::from_secs(5));
+    bench.reading = Some(bench.look());
+    while bench.run.is_some() {
+        bench.step();
+        bench.pass_time();
+    }
+    assert_eq!(bench.note(names::PROVISIONED), None);
+    assert_eq!(bench.closed[0].phase, Phase::Failed);
+}
+
+#[test]
+fn an_image_for_a_disk_is_written_by_the_probe_and_then_the_machine_is_its_owners() {
+    let mut bench = with_probe(Bench::bound("a"));
+    until_up(&mut bench);
+    assert_eq!(bench.sent, [Step::BootHttpOnce, Step::PowerOn]);
+    assert!(matches!(bench.probe_calls(), Grant::Write { .. }));
+    bench.probe_reports(Outcome::Succeeded, Worth::None, false);
+    bench.rest();
+    assert_eq!(bench.note(names::PROVISIONED), Some("a"));
+    assert_eq!(bench.iron.power, PowerState::On);
+    assert_eq!(bench.sent, [Step::BootHttpOnce, Step::PowerOn]);
+    assert_eq!(bench.closed[0].kind, Kind::Provisioning);
+    assert_eq!(bench.closed[0].phase, Phase::Succeeded);
+    // Later calls of the same probe get nothing any more.
+    assert!(matches!(bench.probe_calls(), Grant::Refuse(_)));
+}
+
+#[test]
+fn an_image_without_a_disk_is_booted_by_the_chosen_method_and_written_nowhere() {
+    let mut bench = with_probe(Bench::bound("a"));
+    bench.claim.as_mut().unwrap().diskless = true;
+    bench.rest();
+    assert_eq!(bench.sent, [Step::BootHttpOnce, Step::PowerOn]);
+    assert_eq!(bench.note(names::PROVISIONED), Some("a"));
+}
+
+#[test]
+fn a_claim_that_is_deleted_while_its_image_is_written_is_granted_nothing_more() {
+    let mut bench = with_probe(Bench::bound("a"));
+    until_up(&mut bench);
+    bench.claim.as_mut().unwrap().deleting = true;
+    assert!(matches!(bench.probe_calls(), Grant::Refuse(_)));
+}
+
+#[test]
+fn discovery_from_inside_starts_only_a_machine_that_is_off_and_nobodys() {
+    let mut bench = with_probe(Bench::new());
+    bench.policy.discovery = Discovery::InBand;
+    until_up(&mut bench);
+    assert_eq!(bench.state, Some(ServerState::Discovery));
+    assert_eq!(bench.probe_calls(), Grant::Inventory);
+    bench.probe_reports(Outcome::Succeeded, Worth::None, false);
+    bench.rest();
+    assert_eq!(bench.iron.power, PowerState::Off);
+    assert_eq!(bench.state, Some(ServerState::Available));
+
+    let mut bench = with_probe(Bench::new());
+    bench.policy.discovery = Discovery::InBand;
+    bench.iron.power = PowerState::On;
+    bench.rest();
+    assert_eq!(bench.sent, []);
+    assert_eq!(bench.observe().record.notes.handover, Handover::Awaited);
+}
+
+#[test]
+fn a_probe_that_never_calls_ends_discovery_with_the_machine_off() {
+    let mut bench = with_probe(Bench::new());
+    bench.policy.discovery = Discovery::Both;
+    until_up(&mut bench);
+    bench.now = after(bench.now, bench.policy.probe_timeout);
+    while bench.run.is_some() {
+        bench.step();
+        bench.pass_time();
+    }
+    assert_eq!(bench.iron.power, PowerState::Off);
+    assert_ne!(bench.state, Some(ServerState::Available));
+    assert!(bench.remarks.contains(&"ProbeFailed"));
+}
+
+#[test]
+fn the_method_that_supposes_least_of_the_network_is_taken_and_a_declared_one_stands() {
+    let can = |http_boot_uri, virtual_media| Abilities {
+        http_boot_uri,
+        virtual_media,
+        ..Abilities::default()
+    };
+    let method = |can: Abilities, declared| choose(&can, declared).map(|choice| choice.method);
+    assert_eq!(method(can(true, true), None), Ok(BootMethod::HttpBootUri));
+    assert_eq!(method(can(false, true), None), Ok(BootMethod::VirtualMedia));
+    assert_eq!(method(can(false, false), None), Ok(BootMethod::Network));
+    assert_eq!(
+        method(can(true, true), Some("VirtualMedia")),
+        Ok(BootMethod::VirtualMedia)
+    );
+    assert!(method(can(true, false), Some("VirtualMedia")).is_err());
+    assert!(method(can(true, true), Some("Floppy")).is_err());
+}
