@@ -93,7 +93,9 @@ pub(super) fn pursue(o: &Observed, base: &Decision) -> Option<Decision> {
 fn reported(o: &Observed, since: Timestamp) -> bool {
     o.closed_for(Kind::Discovery, PROBING)
         .next()
-        .is_some_and(|run| run.phase == Phase::Succeeded && run.finished_at >= since)
+        .is_some_and(|run| {
+            run.phase == Phase::Succeeded && (o.record.discovered || run.finished_at >= since)
+        })
 }
 
 fn failed(base: &Decision, message: String) -> Decision {

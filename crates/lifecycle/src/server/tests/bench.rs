@@ -329,7 +329,13 @@ impl Bench {
                 }
             }
         }
-        panic!("no rest: {:?} {:?}", self.state, decide(&self.observe()));
+        panic!(
+            "no rest: {:?} {:?} {:?} {:?}",
+            self.state,
+            self.sent,
+            self.run,
+            decide(&self.observe())
+        );
     }
 
     /// Waits for whatever the next decision waits for.
