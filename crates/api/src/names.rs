@@ -102,6 +102,10 @@ pub const BOOT_MODE_DISKLESS: &str = "diskless";
 pub const BOOT_MODE_DISK: &str = "disk";
 /// On a Server, ServerClaim or ServerBootConfiguration: how the machine is to boot: `HttpBootUri`, `VirtualMedia` or `Network`.
 pub const BOOT_METHOD: &str = "corten.dev/boot-method";
+/// On a ServerBootConfiguration: digest of what its image was resolved to.
+pub const IMAGE_DIGEST: &str = "corten.dev/image-digest";
+/// On a ServerClaim or Server: which disk an image is written to, as JSON with the usual root-device hints.
+pub const ROOT_DEVICE_HINTS: &str = "corten.dev/root-device-hints";
 /// On a ServerInventory: digest of its content, so that a watch of metadata is enough.
 pub const CONTENT_HASH: &str = "corten.dev/content-hash";
 /// On a ServerRun: what made it due; the same as `spec.occasion`.
@@ -141,6 +145,8 @@ pub const FINALIZER_SERVER_CLAIM: &str = "metal.ironcore.dev/serverclaim";
 
 /// Field manager of the engine.
 pub const MANAGER_ENGINE: &str = "corten-engine";
+/// Field manager of what probes and booted systems say.
+pub const MANAGER_PROBE: &str = "corten-probe";
 /// Field manager of the allocator.
 pub const MANAGER_CLAIMS: &str = "corten-claims";
 

@@ -7,6 +7,11 @@ const IP_LENGTH: u32 = 64;
 /// Longest text that can be a MAC address: six octets with separators.
 const MAC_LENGTH: u32 = 17;
 
+/// An object of any shape, kept as it is.
+pub(crate) fn anything(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
 /// A time in RFC 3339.
 pub(crate) fn time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time" })

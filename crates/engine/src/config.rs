@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use corten_api::names;
+use corten_boot::{links::PublicAddress, token::Keys};
 use corten_lifecycle::retention::Limits;
 use corten_redfish::GatewayConfig;
 
@@ -16,6 +17,15 @@ pub enum BootProvider {
     Builtin,
     /// Another controller, such as boot-operator: their status is never written.
     External,
+}
+
+/// How machines reach the boot services, and the keys that boot tokens are signed with.
+#[derive(Clone, Debug)]
+pub struct BootServices {
+    /// Addresses.
+    pub address: PublicAddress,
+    /// Keys.
+    pub keys: Arc<Keys>,
 }
 
 /// The settings of one engine.
@@ -43,6 +53,8 @@ pub struct EngineConfig {
     pub concurrency: usize,
     /// BMCs whose inventory is read at once, at first contact.
     pub onboarding: usize,
+    /// How machines reach the boot services; none where another controller boots, or none are set up.
+    pub services: Option<BootServices>,
     /// How many ended ServerRuns are kept, and how long.
     pub retention: Limits,
 }
@@ -61,6 +73,7 @@ impl Default for EngineConfig {
             lease_duration: Duration::from_secs(15),
             concurrency: 1024,
             onboarding: 64,
+            services: None,
             retention: Limits::default(),
         }
     }

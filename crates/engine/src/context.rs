@@ -10,9 +10,10 @@ use corten_api::{
     metal::{Bmc, Endpoint, Server, ServerBootConfiguration, ServerClaim},
     names,
 };
+use corten_boot::{Ticket, links::Links};
 use corten_kit::{Events, Lease, Objects, Store};
 use corten_redfish::{Gateway, GatewayConfig};
-use kube::{Client, Resource, core::PartialObjectMeta, runtime::watcher};
+use kube::{Client, Resource, ResourceExt, core::PartialObjectMeta, runtime::watcher};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::JoinSet;
 
@@ -20,6 +21,7 @@ use crate::{
     config::EngineConfig,
     connect::{Connector, ledger::Ledger},
     fleet::Fleet,
+    inband::DeskSlot,
     secret::Secrets,
 };
 
@@ -60,12 +62,18 @@ pub struct Context {
     pub inventory_metadata: Store<PartialObjectMeta<ServerInventory>>,
     /// Inventories: written, and read only one by one.
     pub inventories: Objects<ServerInventory>,
+    /// Inventories as probes register them: a writer of its own, so that neither takes the other's fields away.
+    pub(crate) registrations: Objects<ServerInventory>,
+    /// Boot configurations, for what the booted systems say.
+    pub(crate) booted: Objects<ServerBootConfiguration>,
     /// The one way to BMCs.
     pub gateway: Gateway,
     /// What the BMCs last said.
     pub fleet: Fleet,
     /// From objects to BMCs.
     pub connector: Connector,
+    /// What the boot services ask, while this replica acts.
+    pub desk: DeskSlot,
     /// How many lists of servers the brake has judged; the first one has no predecessor to lose from.
     pub(crate) judged_lists: Arc<AtomicU64>,
 }
@@ -170,15 +178,32 @@ impl Context {
             policies,
             inventory_metadata: Store::new(),
             inventories: Objects::uncached(client.clone(), names::MANAGER_ENGINE),
+            registrations: Objects::uncached(client.clone(), names::MANAGER_PROBE),
+            booted: Objects::uncached(client.clone(), names::MANAGER_PROBE),
             gateway,
             fleet: Fleet::new(),
             connector,
+            desk: DeskSlot::default(),
             judged_lists: Arc::new(AtomicU64::new(1)),
             lease,
             events,
             config: Arc::new(config),
             client,
         }
+    }
+
+    /// Where the boot `nonce` of `server` finds what it boots; none without boot services.
+    pub(crate) fn links(&self, server: &Server, nonce: &str) -> Option<Links> {
+        let services = self.config.services.as_ref()?;
+        let ticket = Ticket {
+            server: server.name_any(),
+            server_uid: server.uid()?,
+            nonce: nonce.to_owned(),
+        };
+        let links = services.address.links(&services.keys, &ticket, None);
+        links
+            .inspect_err(|error| tracing::error!(server = %ticket.server, %error, "no boot token"))
+            .ok()
     }
 
     /// Feeds the caches until the tasks are dropped. Indices and subscriptions must be in place before.

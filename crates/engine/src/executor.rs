@@ -239,6 +239,73 @@ impl<R: Records, L: Right> Executor<R, L> {
         .await
     }
 
+    /// Records that leave was given to a probe, before it hears of it: whoever asks again finds it given.
+    ///
+    /// # Errors
+    /// See [`ExecutorError`]; a conflict means that nothing was given.
+    pub async fn granted(
+        &self,
+        run: &ServerRun,
+        step: &Step,
+        evidence: String,
+        drives: &[String],
+    ) -> Result<Arc<ServerRun>, ExecutorError> {
+        let now = (self.clock)();
+        let deadline = now.checked_add(run::CALL).unwrap_or(Timestamp::MAX);
+        if !self.right.outlives(deadline) {
+            return Err(ExecutorError::LeaseTooShort);
+        }
+        let mut status = run.status.clone().unwrap_or_default();
+        if status.intent.is_some() {
+            return Err(ExecutorError::Unsettled);
+        }
+        status.phase = Some(RunPhase::Running);
+        status.current_step = Some(step.to_string());
+        status.drives = drives.iter().map(|serial| granted(serial, now)).collect();
+        status.results.push(StepResult {
+            step: step.to_string(),
+            started_at: now,
+            finished_at: Some(now),
+            outcome: StepOutcome::Accepted,
+            evidence,
+            message: String::new(),
+        });
+        Ok(self
+            .records
+            .replace_status(&with_status(run, status))
+            .await?)
+    }
+
+    /// Records how a probe's work ended, with what it says of each drive.
+    ///
+    /// # Errors
+    /// See [`ExecutorError`].
+    pub async fn reported(
+        &self,
+        run: &ServerRun,
+        step: &Step,
+        outcome: StepOutcome,
+        evidence: String,
+        drives: Vec<DriveErasure>,
+    ) -> Result<Arc<ServerRun>, ExecutorError> {
+        let mut run = run.clone();
+        let status = run.status.get_or_insert_default();
+        for told in drives {
+            let known = status
+                .drives
+                .iter_mut()
+                .find(|drive| drive.serial_number == told.serial_number);
+            match known {
+                Some(drive) => {
+                    let started_at = drive.started_at;
+                    *drive = DriveErasure { started_at, ..told };
+                }
+                None => status.drives.push(told),
+            }
+        }
+        self.end(&run, step, outcome, evidence, None).await
+    }
+
     /// Records the run's end.
     ///
     /// # Errors
@@ -317,6 +384,22 @@ impl<R: Records, L: Right> Executor<R, L> {
             .records
             .replace_status(&with_status(run, status))
             .await?)
+    }
+}
+
+/// A drive that a grant names, before anything is known of its erasure.
+fn granted(serial: &str, now: Timestamp) -> DriveErasure {
+    DriveErasure {
+        serial_number: serial.to_owned(),
+        model: String::new(),
+        method: String::new(),
+        class: EraseClass::None,
+        verified: false,
+        outcome: StepOutcome::Accepted,
+        message: "the probe was given leave to erase it, and has not reported it yet".into(),
+        task: None,
+        started_at: Some(now),
+        finished_at: None,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod executor;
 pub mod failure;
 pub mod fleet;
+mod inband;
 pub mod inline;
 pub mod inventory;
 pub mod macdb;
@@ -27,8 +28,9 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-pub use config::{BootProvider, EngineConfig};
+pub use config::{BootProvider, BootServices, EngineConfig};
 pub use context::Context;
+pub use inband::{DeskSlot, EngineDesk};
 
 /// Why an engine ended other than by its shutdown. Starting again helps.
 #[derive(Debug, thiserror::Error)]

@@ -188,6 +188,20 @@ impl Secrets {
         }
     }
 
+    /// A core Secret, whole, for whoever passes it on at once.
+    ///
+    /// # Errors
+    /// As [`Secrets::load`].
+    pub(crate) async fn core(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Arc<Secret>, corten_kit::Error> {
+        self.core
+            .live(&ObjectKey::namespaced(namespace, name))
+            .await
+    }
+
     /// The keys `ignition` and `format` of a core Secret: what [`corten_lifecycle::boot::form`] looks at.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use corten_kit::{Driver, Lease, Next, ObjectKey, Objects, Reconcile, ReconcileEr
 use corten_lifecycle::server::{self as rules, Act, Decision, Reach};
 use dashmap::DashMap;
 use jiff::Timestamp;
+pub(crate) use observe::Seen;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -70,12 +71,20 @@ impl ReconcileError for ServerError {
 
 /// The controller of Servers.
 pub(crate) struct Controller {
-    ctx: Context,
+    pub(crate) ctx: Context,
     runs: RunIndex,
     guards: guard::Guards,
-    executor: Executor<Objects<ServerRun>, Lease>,
+    pub(crate) executor: Executor<Objects<ServerRun>, Lease>,
     /// What this process has read itself, by Server. Nothing here is a record.
     memory: DashMap<ObjectKey, observe::Memory>,
+}
+
+impl std::fmt::Debug for Controller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controller")
+            .field("ctx", &self.ctx)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Starts the controller for one term of the lease.
@@ -88,6 +97,7 @@ pub(crate) fn start(ctx: &Context, term: &CancellationToken, tasks: &mut JoinSet
         ctx: ctx.clone(),
         runs,
     });
+    ctx.desk.opened(&controller);
     let changes = wakes::start(ctx, term, tasks);
     tasks.spawn(retention::keep(
         ctx.runs.objects.clone(),

@@ -341,6 +341,20 @@ pub enum Grant {
     Refuse(String),
 }
 
+impl Grant {
+    /// For logs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Wait => "nothing yet",
+            Self::Inventory => "inventory",
+            Self::Erase { .. } => "erase",
+            Self::Write { .. } => "write",
+            Self::PowerOff => "power off",
+            Self::Refuse(_) => "nothing",
+        }
+    }
+}
+
 /// What a probe that calls may do. `o` was observed live: no cache decides over data.
 pub fn grant(o: &Observed, caller: &Caller) -> Grant {
     let Some(run) = o
@@ -434,4 +448,83 @@ fn named(drives: &[String]) -> Vec<String> {
         .filter(|serial| !serial.is_empty() && drives.iter().filter(|d| d == serial).count() == 1)
         .cloned()
         .collect()
+}
+
+// === what is served ===
+
+/// What a machine that shows the token of `nonce` is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Boots {
+    /// The probe's ramdisk.
+    Probe,
+    /// The image of the claim.
+    Image,
+}
+
+/// What the boot named `nonce` boots: the name of an open run, or the UID of the claim of a server whose image lives in memory.
+///
+/// # Errors
+/// Why nothing of the kind is due; for the log.
+pub fn boots(o: &Observed, nonce: &str) -> Result<Boots, String> {
+    if o.record.notes.ignores() {
+        return Err("the server is being left alone".into());
+    }
+    if let Some(run) = o.run.as_ref().filter(|run| run.name == nonce) {
+        let claimed = o.claim.as_ref().is_some_and(|claim| {
+            o.record.notes.claim_uid.as_ref() == Some(&claim.uid) && !claim.deleting
+        });
+        return match (work(run), run.kind) {
+            (Some(work), _) => match run.last(&work).map(|done| done.outcome) {
+                // A machine that comes back after its work is not to begin again.
+                Some(Outcome::Succeeded | Outcome::Failed | Outcome::Unknown) => {
+                    Err("the probe's work has ended".into())
+                }
+                _ => Ok(Boots::Probe),
+            },
+            (None, Kind::Provisioning | Kind::Power) if claimed => Ok(Boots::Image),
+            _ => Err("the run boots nothing".into()),
+        };
+    }
+    let diskless = o.claim.as_ref().is_some_and(|claim| {
+        claim.uid == nonce
+            && claim.diskless
+            && !claim.deleting
+            && o.record.notes.claim_uid.as_ref() == Some(&claim.uid)
+            && o.record.notes.provisioned.as_ref() == Some(&claim.uid)
+            && !o.record.notes.is_releasing()
+    });
+    if diskless {
+        Ok(Boots::Image)
+    } else {
+        Err("its run has ended, and no claim's image needs the network".into())
+    }
+}
+
+/// The boot that a machine which comes without a token is let into, while a window is open for it: from a boot target that was set until the
+/// probe has called, and as long as it lasts for a claim's server whose image lives in memory.
+///
+/// # Errors
+/// Why no window is open; for the log.
+pub fn window(o: &Observed) -> Result<String, String> {
+    if let Some(run) = &o.run
+        && run.plan.contains(&Step::PowerOn)
+        && boots(o, &run.name).is_ok()
+    {
+        let called = work(run).is_some_and(|work| run.last(&work).is_some());
+        let since = run
+            .last(&Step::PowerOn)
+            .map_or(run.created_at, |done| done.finished_at);
+        if called {
+            return Err("the probe has called already".into());
+        }
+        if o.now > after(since, o.policy.probe_timeout) {
+            return Err("its boot window is over".into());
+        }
+        return Ok(run.name.clone());
+    }
+    let claim = o.claim.as_ref().map(|claim| claim.uid.clone());
+    match claim {
+        Some(uid) if boots(o, &uid).is_ok() => Ok(uid),
+        _ => Err("no boot of it is due".into()),
+    }
 }

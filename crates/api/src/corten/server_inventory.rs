@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::server_run::ServerReference;
-use crate::open_enum::open_enum;
+use crate::{open_enum::open_enum, schema};
 
 mod parts;
 
@@ -100,6 +100,10 @@ pub struct ServerInventoryStatus {
     /// Firmware versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub firmware: Vec<Firmware>,
+    /// What the probe saw from inside, as it registered it: the original's registration and more. Not part of the digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::anything")]
+    pub in_band: Option<serde_json::Value>,
     /// How each part of the inventory came out; a part that is missing was read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sections: Vec<Section>,

@@ -25,6 +25,7 @@ pub fn contents(inventory: &Inventory) -> wire::ServerInventoryStatus {
             .iter()
             .filter_map(|(name, s)| section(name, s))
             .collect(),
+        in_band: None,
         content_hash: None,
     };
     contents.content_hash = hash(&contents);

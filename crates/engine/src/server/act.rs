@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use corten_api::{
     corten::{ServerInventory, ServerReference},
-    metal::Server,
+    metal::{NetworkInterface, Server},
     names,
 };
-use corten_kit::gate;
+use corten_kit::{ObjectKey, gate};
 use corten_lifecycle::{
     plan::Plan,
     run::{Kind, Phase, Step},
@@ -160,6 +160,7 @@ impl Controller {
         let old = seen.server.status.clone().unwrap_or_default();
         status.state = old.state;
         status.conditions = old.conditions;
+        status.network_interfaces = with_links(status.network_interfaces, &old.network_interfaces);
         let Memory {
             inventory,
             status: known,
@@ -170,6 +171,27 @@ impl Controller {
         *known = Some(Arc::new(status));
         *drives = Arc::new(found.drives.clone());
         Ok(())
+    }
+
+    /// What the probe saw of the network joins what is known, and is written with the next status.
+    pub(crate) fn saw_inside(
+        &self,
+        key: &ObjectKey,
+        server: &Server,
+        links: Vec<NetworkInterface>,
+    ) {
+        let mut status = server.status.clone().unwrap_or_default();
+        let known = std::mem::take(&mut status.network_interfaces);
+        let mut merged = with_links(known, &links);
+        for link in links {
+            let is_known =
+                |nic: &NetworkInterface| nic.mac_address.eq_ignore_ascii_case(&link.mac_address);
+            if !merged.iter().any(is_known) {
+                merged.push(link);
+            }
+        }
+        status.network_interfaces = merged;
+        self.memory.entry(key.clone()).or_default().status = Some(Arc::new(status));
     }
 
     async fn record_inventory(&self, server: &Server, found: &Found) -> Result<(), ServerError> {
@@ -270,7 +292,8 @@ impl Controller {
             path,
             drives,
             seen.observed.record.boot_order.clone(),
-        );
+        )
+        .booting(self.ctx.links(&seen.server, &run.name_any()));
         let sent = self
             .executor
             .send(run, step, super::observe::before(&seen.observed), &machine)
@@ -355,6 +378,29 @@ impl Controller {
                 .map(drop),
         )
     }
+}
+
+/// Addresses, neighbours and carrier, which only the probe sees, stay with the interface of the same MAC address.
+fn with_links(
+    mut found: Vec<NetworkInterface>,
+    seen: &[NetworkInterface],
+) -> Vec<NetworkInterface> {
+    for nic in &mut found {
+        let same = seen
+            .iter()
+            .find(|known| known.mac_address.eq_ignore_ascii_case(&nic.mac_address));
+        let Some(known) = same else { continue };
+        if nic.ips.is_empty() {
+            nic.ips.clone_from(&known.ips);
+        }
+        if nic.neighbors.is_empty() {
+            nic.neighbors.clone_from(&known.neighbors);
+        }
+        if nic.carrier_status.is_none() {
+            nic.carrier_status.clone_from(&known.carrier_status);
+        }
+    }
+    found
 }
 
 fn stepped(done: Result<(), ExecutorError>) -> Result<Option<Duration>, ServerError> {

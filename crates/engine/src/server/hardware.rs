@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use corten_boot::links::Links;
 use corten_kit::gate;
 use corten_lifecycle::run::Step;
 use corten_redfish::{
@@ -30,6 +31,8 @@ pub(super) struct Redfish {
     drives: Arc<Vec<Drive>>,
     /// Devices by priority, as the spec wants them.
     boot_order: Vec<String>,
+    /// Where it finds what it boots, while a run of it is open and boot services are there.
+    links: Option<Links>,
 }
 
 /// What there is to send.
@@ -53,7 +56,22 @@ impl Redfish {
             path,
             drives,
             boot_order,
+            links: None,
         }
+    }
+
+    /// With the addresses of the boot that the step is for.
+    pub(super) fn booting(self, links: Option<Links>) -> Self {
+        Self { links, ..self }
+    }
+
+    fn links(&self) -> Result<&Links, OperationError> {
+        self.links
+            .as_ref()
+            .ok_or_else(|| OperationError::NotOffered {
+                what: "an address to boot from: this engine runs no boot services".into(),
+                offered: Vec::new(),
+            })
     }
 
     /// Reads what the step needs and plans its call.
@@ -73,6 +91,12 @@ impl Redfish {
         }
         match step {
             Step::BootNetworkOnce => network_once(service, &system).await,
+            Step::BootHttpOnce => {
+                let at = boot::BootTarget::HttpBootUri(self.links()?.http_boot());
+                once(service, &system, at).await
+            }
+            Step::BootMediaOnce => once(service, &system, boot::BootTarget::Cd).await,
+            Step::InsertMedia => insert(service, &system, &self.links()?.iso()).await,
             Step::ClearBootOverride => {
                 if boot::BootState::read(system.document()).is_overridden() {
                     Ok(Due::Call(
@@ -265,12 +289,44 @@ async fn network_once(service: &Service, system: &System) -> Result<Due, Operati
     } else {
         boot::BootTarget::UefiHttp
     };
+    once(service, system, target).await
+}
+
+/// From `target`, at the next start only.
+async fn once(
+    service: &Service,
+    system: &System,
+    target: boot::BootTarget,
+) -> Result<Due, OperationError> {
     let wanted = boot::BootOverride::Enabled {
         target,
         duration: boot::BootDuration::Once,
         mode: None,
     };
     Ok(Due::Call(boot::prepare(service, system, &wanted).await?))
+}
+
+/// The image at `url` into a free virtual drive. One that holds it already is left as it is.
+async fn insert(service: &Service, system: &System, url: &str) -> Result<Due, OperationError> {
+    let slots = media::list(service, system).await?;
+    if slots
+        .iter()
+        .any(|slot| slot.is_inserted() && slot.image().as_deref() == Some(url))
+    {
+        return Ok(Due::Nothing("the image is inserted already"));
+    }
+    match media::choose(&slots, media::MediaKind::Cd) {
+        Some(slot) => Ok(Due::Call(media::insert(
+            slot,
+            None,
+            service.product(),
+            url,
+        )?)),
+        None => Err(OperationError::NotOffered {
+            what: "a free virtual drive that takes an image by its address".into(),
+            offered: slots.iter().map(media::MediaSlot::id).collect(),
+        }),
+    }
 }
 
 /// The wanted devices first, the others in the order that they have.

@@ -16,16 +16,18 @@ use corten_lifecycle::{
     policy::Policy,
     server::{
         Abilities, Attachment, Boot, Claim, Drive, Inventory, Machine, Observed, Reach, Record,
+        Services,
     },
 };
 use corten_redfish::{
     Document,
     inventory::{Drive as FoundDrive, Inventory as Found, SystemFacts},
-    operations::action,
+    operations::{action, boot},
 };
 
 use super::{Controller, ServerError};
 use crate::{
+    config::BootProvider,
     fleet::{self, Link},
     inventory::power_state,
     run::RunsOf,
@@ -55,7 +57,7 @@ pub(super) struct Reading {
 }
 
 /// The objects, and what rules make of them.
-pub(super) struct Seen {
+pub(crate) struct Seen {
     pub key: ObjectKey,
     pub server: Arc<Server>,
     pub machine: fleet::Machine,
@@ -64,7 +66,7 @@ pub(super) struct Seen {
 }
 
 impl Controller {
-    pub(super) async fn observe(&self, key: &ObjectKey) -> Result<Option<Seen>, ServerError> {
+    pub(crate) async fn observe(&self, key: &ObjectKey) -> Result<Option<Seen>, ServerError> {
         let Some(server) = self.ctx.servers.store.get(key) else {
             return Ok(None);
         };
@@ -113,6 +115,7 @@ impl Controller {
             guard: self.guards.look(now),
             tombstone,
             buried,
+            services: self.services(&server),
             answering_since: match &machine.link {
                 Link::Up { since } => Some(*since),
                 _ => None,
@@ -165,6 +168,27 @@ impl Controller {
             });
         let claim = claim.map(|claim| Claim::of(&claim, boot.as_deref()));
         Ok((claim, Boot::of(boot.as_deref(), &server.name_any())))
+    }
+
+    /// Boot services, where this engine runs them, and how this server is declared to use them.
+    fn services(&self, server: &Server) -> Option<Services> {
+        self.ctx.config.services.as_ref()?;
+        if self.ctx.config.boot != BootProvider::Builtin {
+            return None;
+        }
+        let boot = server.spec.boot_configuration_ref.as_ref().and_then(|at| {
+            self.ctx
+                .boots
+                .store
+                .get(&ObjectKey::namespaced(&at.namespace, &at.name))
+        });
+        let declared = boot
+            .as_ref()
+            .and_then(|boot| boot.annotations().get(names::BOOT_METHOD))
+            .or_else(|| server.annotations().get(names::BOOT_METHOD));
+        Some(Services {
+            declared: declared.cloned().filter(|method| !method.trim().is_empty()),
+        })
     }
 
     /// Serial numbers of the drives in the recorded inventory, which is not written while the disks are dirty.
@@ -271,11 +295,20 @@ impl Reading {
                 force_restart: allows("ForceRestart") || allows("PowerCycle"),
                 boot_override: boot.has("BootSourceOverrideEnabled")
                     || boot.has("BootSourceOverrideTarget"),
+                http_boot_uri: boot::BootState::read(document)
+                    .allows(&boot::BootTarget::HttpBootUri(String::new())),
+                virtual_media: has_virtual_media(document),
                 power_cycle: allows("PowerCycle")
                     || (allows("ForceOff") && allows("On") && resets.is_empty()),
             },
         }
     }
+}
+
+/// Virtual media of the system, or of a manager that it names. Whether a drive is free is looked up when it is used.
+fn has_virtual_media(document: &Document) -> bool {
+    let root = document.root();
+    root.has("VirtualMedia") || !root.object("Links").links("ManagedBy").is_empty()
 }
 
 /// An inventory as far as rules look at it.

@@ -1,0 +1,489 @@
+//! One answer for each question of the boot services, without a rule.
+
+use corten_api::{
+    corten::{DriveErasure, EraseClass, StepOutcome},
+    metal::Server,
+    names,
+};
+use corten_boot::{Caller, Refusal, Target, Ticket};
+use corten_kit::{ObjectKey, Subject, conditions};
+use corten_lifecycle::{
+    identity::Identity,
+    inband::{self, Boots, Grant},
+    policy::Cleaning,
+    run::{Outcome, Step},
+};
+use corten_wire::{
+    EraseGrant, EraseMethod, Hello, Outcome as Told, Progress, Registration, Report,
+    RootDeviceHints, Task, Verdict, Welcome, WriteGrant,
+};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::json;
+
+use crate::server::{Controller, Seen};
+
+/// A probe with nothing to do asks again after so many seconds.
+const AGAIN: u32 = 5;
+/// Drives that one report may name.
+const DRIVES: usize = 512;
+
+impl Controller {
+    pub(crate) async fn admit(&self, caller: &Caller) -> Result<Ticket, Refusal> {
+        let server = self.whose(caller).ok_or_else(|| {
+            Refusal::NotDue("no server of this engine has its UUID or MAC address".into())
+        })?;
+        let key = ObjectKey::of(&*server);
+        let seen = self.look(&key).await?;
+        let nonce = inband::window(&seen.observed).map_err(Refusal::NotDue)?;
+        Ok(Ticket {
+            server: key.name().to_owned(),
+            server_uid: seen.observed.record.uid,
+            nonce,
+        })
+    }
+
+    pub(crate) async fn target(&self, ticket: &Ticket) -> Result<Target, Refusal> {
+        let seen = self.look_at(ticket).await?;
+        match inband::boots(&seen.observed, &ticket.nonce).map_err(Refusal::NotDue)? {
+            Boots::Probe => Ok(Target::Probe),
+            Boots::Image => image(self, &seen),
+        }
+    }
+
+    pub(crate) async fn hello(&self, ticket: &Ticket, hello: &Hello) -> Result<Welcome, Refusal> {
+        let seen = self.look_at(ticket).await?;
+        let caller = caller(ticket, hello);
+        let grant = inband::grant(&seen.observed, &caller);
+        tracing::info!(server = %seen.key, boot = %hello.boot_id, version = %hello.version, drives = hello.machine.drives.len(), granted = grant.word(), "the probe called");
+        let task = match grant {
+            Grant::Wait => Task::Wait,
+            Grant::PowerOff => Task::PowerOff,
+            Grant::Refuse(why) => {
+                tracing::warn!(server = %seen.key, %why, "nothing is granted");
+                return Err(Refusal::NotDue(why));
+            }
+            Grant::Inventory => {
+                self.give(&seen, &Step::ProbeInventory, hello, &[]).await?;
+                Task::Inventory
+            }
+            Grant::Erase { drives, method } => {
+                let id = self.give(&seen, &Step::ProbeErase, hello, &drives).await?;
+                Task::Erase(EraseGrant {
+                    id,
+                    drives,
+                    method: match method {
+                        Cleaning::Clear => EraseMethod::Clear,
+                        Cleaning::Metadata => EraseMethod::Metadata,
+                        _ => EraseMethod::Purge,
+                    },
+                    clear_tpm: false,
+                    remove_boot_entries: true,
+                })
+            }
+            Grant::Write { drives } => {
+                let write = self.write_grant(&seen, ticket, drives).await?;
+                let id = self.give(&seen, &Step::ProbeWrite, hello, &[]).await?;
+                Task::Write(WriteGrant { id, ..write })
+            }
+        };
+        Ok(Welcome {
+            task,
+            again_seconds: AGAIN,
+        })
+    }
+
+    pub(crate) async fn progress(
+        &self,
+        ticket: &Ticket,
+        progress: &Progress,
+    ) -> Result<Verdict, Refusal> {
+        let seen = self.look_at(ticket).await?;
+        let under_way = granted(&seen).filter(|(_, id)| *id == progress.id);
+        let Some((step, _)) = under_way else {
+            return Ok(Verdict::Stop);
+        };
+        // Its owner may have gone meanwhile; a claim's disk is not written on for nobody.
+        let claim = seen.observed.claim.as_ref();
+        let orphaned = step == Step::ProbeWrite && claim.is_none_or(|claim| claim.deleting);
+        tracing::debug!(server = %seen.key, %step, percent = progress.percent, "the probe is at work");
+        Ok(if orphaned {
+            Verdict::Stop
+        } else {
+            Verdict::Continue
+        })
+    }
+
+    pub(crate) async fn report(&self, ticket: &Ticket, report: &Report) -> Result<(), Refusal> {
+        let seen = self.look_at(ticket).await?;
+        let Some((step, id)) = granted(&seen) else {
+            return Err(Refusal::Conflict("no work of a probe is under way".into()));
+        };
+        let Some(run) = seen.run.as_ref().filter(|_| id == report.id) else {
+            return Err(Refusal::Conflict("the report is of another grant".into()));
+        };
+        let evidence = run
+            .status
+            .iter()
+            .flat_map(|status| &status.results)
+            .rfind(|result| result.step == step.to_string())
+            .map(|result| result.evidence.as_str())
+            .unwrap_or_default();
+        if evidence != given_to(&report.boot_id) {
+            return Err(Refusal::Conflict(
+                "the report is of another start of the probe".into(),
+            ));
+        }
+        let named: Vec<&str> = run
+            .status
+            .iter()
+            .flat_map(|status| &status.drives)
+            .map(|drive| drive.serial_number.as_str())
+            .collect();
+        if report.drives.len() > DRIVES
+            || step == Step::ProbeErase
+                && report
+                    .drives
+                    .iter()
+                    .any(|told| !named.contains(&told.drive.serial_number.as_str()))
+        {
+            return Err(Refusal::Conflict(
+                "the report names drives that the grant does not".into(),
+            ));
+        }
+        let done = report.outcome == Told::Succeeded;
+        let evidence = said(report, done);
+        let drives = if step == Step::ProbeErase {
+            report.drives.iter().map(erasure).collect()
+        } else {
+            Vec::new()
+        };
+        let outcome = if done {
+            StepOutcome::Succeeded
+        } else {
+            StepOutcome::Failed
+        };
+        tracing::info!(server = %seen.key, %step, outcome = outcome.as_str(), %evidence, "the probe reported");
+        self.executor
+            .reported(run, &step, outcome, evidence, drives)
+            .await
+            .map_err(recording)?;
+        Ok(())
+    }
+
+    pub(crate) async fn register(
+        &self,
+        ticket: &Ticket,
+        registration: &Registration,
+    ) -> Result<(), Refusal> {
+        let seen = self.look_at(ticket).await?;
+        inband::boots(&seen.observed, &ticket.nonce).map_err(Refusal::NotDue)?;
+        let expected = expected(&seen);
+        let told = Identity::new(
+            &registration.system_uuid,
+            &registration
+                .data
+                .system_info
+                .system_information
+                .serial_number,
+        );
+        if told.is_empty() || expected.contradicts(&told) {
+            return Err(Refusal::Conflict(format!(
+                "it registers {told}, and its token is for {expected}"
+            )));
+        }
+        self.record_registration(&seen, registration).await?;
+        if let (Some((Step::ProbeInventory, _)), Some(run)) = (granted(&seen), &seen.run) {
+            self.executor
+                .reported(
+                    run,
+                    &Step::ProbeInventory,
+                    StepOutcome::Succeeded,
+                    "the probe registered what it saw".into(),
+                    Vec::new(),
+                )
+                .await
+                .map_err(recording)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn booted(&self, ticket: &Ticket) -> Result<(), Refusal> {
+        let seen = self.look_at(ticket).await?;
+        let at = seen.server.spec.boot_configuration_ref.as_ref();
+        let boot = at.and_then(|at| {
+            self.ctx
+                .boots
+                .store
+                .get(&ObjectKey::namespaced(&at.namespace, &at.name))
+        });
+        let Some(boot) = boot else {
+            return Err(Refusal::Nothing(
+                "the server has no boot configuration".into(),
+            ));
+        };
+        let shown = boot.status.as_ref().is_some_and(|status| {
+            conditions::get(&status.conditions, BOOT_STATE_RECEIVED)
+                .is_some_and(|shown| shown.status == "True")
+        });
+        if !shown {
+            self.ctx.events.normal(
+                &Subject::of(&*boot),
+                "Booted",
+                "the booted system says that it runs",
+            );
+            let mut condition = Vec::new();
+            conditions::set(
+                &mut condition,
+                conditions::yes(
+                    BOOT_STATE_RECEIVED,
+                    "Booted",
+                    "the booted system says that it runs",
+                ),
+                boot.metadata.generation,
+                Timestamp::now(),
+            );
+            // A writer of its own: what the boot controller says of the image stays its own.
+            self.ctx
+                .booted
+                .apply_status(&*boot, &json!({ "conditions": condition }))
+                .await
+                .map_err(unread)?;
+        }
+        Ok(())
+    }
+
+    /// Records that leave is given. What it is called, for the reports.
+    async fn give(
+        &self,
+        seen: &Seen,
+        step: &Step,
+        hello: &Hello,
+        drives: &[String],
+    ) -> Result<String, Refusal> {
+        let Some(run) = &seen.run else {
+            return Err(Refusal::NotDue("its run has ended".into()));
+        };
+        let again = granted(seen).is_some_and(|(known, _)| known == *step);
+        if !again {
+            self.executor
+                .granted(run, step, given_to(&hello.boot_id), drives)
+                .await
+                .map_err(recording)?;
+        }
+        Ok(grant_id(&run.name_any(), step))
+    }
+
+    async fn write_grant(
+        &self,
+        seen: &Seen,
+        ticket: &Ticket,
+        drives: Vec<String>,
+    ) -> Result<WriteGrant, Refusal> {
+        let links = self
+            .ctx
+            .links(&seen.server, &ticket.nonce)
+            .ok_or_else(|| Refusal::NotNow("no boot services".into()))?;
+        let hints = self.hints(seen).map_err(Refusal::Conflict)?;
+        let data = self.user_data(ticket).await?;
+        let has_data = data.user_data.is_some() || data.ignition.is_some();
+        Ok(WriteGrant {
+            url: links.image(),
+            hints,
+            drives,
+            config_drive: has_data.then(|| links.config_drive()),
+            then: "reboot".into(),
+            ..WriteGrant::default()
+        })
+    }
+
+    /// Which disk: as the claim says, else as the server says, else any that is the only one.
+    fn hints(&self, seen: &Seen) -> Result<RootDeviceHints, String> {
+        let claim = seen.observed.record.claim.as_ref().and_then(|claim| {
+            self.ctx
+                .claims
+                .store
+                .get(&ObjectKey::namespaced(&claim.namespace, &claim.name))
+        });
+        let text = claim
+            .as_ref()
+            .and_then(|claim| claim.annotations().get(names::ROOT_DEVICE_HINTS))
+            .or_else(|| seen.server.annotations().get(names::ROOT_DEVICE_HINTS));
+        match text {
+            None => Ok(RootDeviceHints::default()),
+            Some(text) => serde_json::from_str(text).map_err(|error| {
+                format!(
+                    "the annotation {} is no JSON object of root-device hints: {error}",
+                    names::ROOT_DEVICE_HINTS
+                )
+            }),
+        }
+    }
+
+    /// The one server that the caller says it is. Two that answer to it are none.
+    fn whose(&self, caller: &Caller) -> Option<std::sync::Arc<Server>> {
+        let uuid = caller.system_uuid.as_deref().unwrap_or_default();
+        let mac = caller.mac.as_deref().unwrap_or_default();
+        let servers = self.ctx.servers.store.all();
+        let has_mac = |server: &Server| {
+            server
+                .status
+                .iter()
+                .flat_map(|status| &status.network_interfaces)
+                .any(|nic| nic.mac_address.eq_ignore_ascii_case(mac))
+        };
+        let mut matching = servers.iter().filter(|server| {
+            let same_uuid = !uuid.is_empty() && server.spec.system_uuid.eq_ignore_ascii_case(uuid);
+            let same_mac = !mac.is_empty() && has_mac(server);
+            match (uuid.is_empty(), mac.is_empty()) {
+                // Both are said: both must be its own, where the server's MAC addresses are known.
+                (false, false) => {
+                    same_uuid
+                        && (same_mac
+                            || server
+                                .status
+                                .as_ref()
+                                .is_none_or(|status| status.network_interfaces.is_empty()))
+                }
+                (false, true) => same_uuid,
+                _ => same_mac,
+            }
+        });
+        let first = matching.next().cloned();
+        first.filter(|_| matching.next().is_none())
+    }
+}
+
+/// Condition type of the original: the booted system has called.
+const BOOT_STATE_RECEIVED: &str = "BootStateReceived";
+
+fn image(controller: &Controller, seen: &Seen) -> Result<Target, Refusal> {
+    let at = seen.server.spec.boot_configuration_ref.as_ref();
+    let boot = at.and_then(|at| {
+        controller
+            .ctx
+            .boots
+            .store
+            .get(&ObjectKey::namespaced(&at.namespace, &at.name))
+    });
+    let Some(boot) = boot else {
+        return Err(Refusal::Nothing(
+            "the server has no boot configuration".into(),
+        ));
+    };
+    let digest = boot.annotations().get(names::IMAGE_DIGEST).cloned();
+    Ok(Target::Image {
+        reference: boot.spec.image.clone().unwrap_or_default(),
+        digest: digest.ok_or_else(|| Refusal::NotNow("its image was not resolved yet".into()))?,
+    })
+}
+
+/// The work that was granted and has not ended, and what its grant is called.
+fn granted(seen: &Seen) -> Option<(Step, String)> {
+    let run = seen.observed.run.as_ref()?;
+    let step = run.plan.iter().find(|step| step.is_probe())?.clone();
+    let is_open = run
+        .last(&step)
+        .is_some_and(|done| done.outcome == Outcome::Accepted);
+    is_open.then(|| {
+        let id = grant_id(&run.name, &step);
+        (step, id)
+    })
+}
+
+fn grant_id(run: &str, step: &Step) -> String {
+    format!("{run}/{step}")
+}
+
+fn given_to(boot_id: &str) -> String {
+    let id: String = boot_id.chars().take(64).collect();
+    format!("given to the probe's start {id}")
+}
+
+fn expected(seen: &Seen) -> Identity {
+    let noted = seen.observed.record.notes.identity.clone();
+    noted.unwrap_or_else(|| crate::run::identity(&seen.server))
+}
+
+fn caller(ticket: &Ticket, hello: &Hello) -> inband::Caller {
+    let machine = &hello.machine;
+    let (may, never): (Vec<_>, Vec<_>) = machine
+        .drives
+        .iter()
+        .take(DRIVES)
+        .partition(|drive| drive.untouchable.is_none());
+    inband::Caller {
+        run: ticket.nonce.clone(),
+        identity: Identity::new(&machine.system_uuid, &machine.serial_number),
+        drives: may
+            .into_iter()
+            .map(|drive| drive.serial_number.clone())
+            .collect(),
+        untouchable: never
+            .into_iter()
+            .map(|drive| {
+                let why = drive.untouchable.clone().unwrap_or_default();
+                (drive.serial_number.clone(), why)
+            })
+            .collect(),
+    }
+}
+
+fn said(report: &Report, done: bool) -> String {
+    let text = match (&report.write, done) {
+        (Some(write), true) => format!(
+            "{} bytes written to {} in {} s, sha256 {}{}",
+            write.bytes,
+            write.drive.serial_number,
+            write.seconds,
+            write.sha256,
+            if write.verified { ", read back" } else { "" }
+        ),
+        (None, true) => format!("{} drive(s) reported", report.drives.len()),
+        (_, false) => format!("the probe could not do it: {}", report.message),
+    };
+    text.chars().take(1024).collect()
+}
+
+fn erasure(told: &corten_wire::DriveResult) -> DriveErasure {
+    let done = told.outcome == Told::Succeeded;
+    DriveErasure {
+        serial_number: told.drive.serial_number.clone(),
+        model: told.drive.model.chars().take(256).collect(),
+        method: told.method.chars().take(256).collect(),
+        class: match told.class {
+            corten_wire::EraseClass::Purge => EraseClass::Purge,
+            corten_wire::EraseClass::Clear => EraseClass::Clear,
+            corten_wire::EraseClass::Metadata => EraseClass::Metadata,
+            corten_wire::EraseClass::None => EraseClass::None,
+        },
+        verified: told.verified,
+        outcome: if done {
+            StepOutcome::Succeeded
+        } else {
+            StepOutcome::Failed
+        },
+        message: told.message.chars().take(1024).collect(),
+        task: None,
+        started_at: None,
+        finished_at: Some(Timestamp::now()),
+    }
+}
+
+/// An answer that could not be looked up, or recorded, is none.
+pub(super) fn unread(error: corten_kit::Error) -> Refusal {
+    if error.is_not_found() {
+        Refusal::NotDue("its objects are gone".into())
+    } else {
+        Refusal::NotNow(error.to_string())
+    }
+}
+
+fn recording(error: crate::executor::ExecutorError) -> Refusal {
+    match error {
+        crate::executor::ExecutorError::Record(error) if error.is_conflict() => {
+            Refusal::NotNow("its run has changed meanwhile".into())
+        }
+        error => Refusal::NotNow(error.to_string()),
+    }
+}
