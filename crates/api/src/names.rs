@@ -104,6 +104,12 @@ pub const BOOT_MODE_DISK: &str = "disk";
 pub const BOOT_METHOD: &str = "corten.dev/boot-method";
 /// On a ServerBootConfiguration: digest of what its image was resolved to.
 pub const IMAGE_DIGEST: &str = "corten.dev/image-digest";
+/// On a ServerBootConfiguration: what its image turned out to be: [`IMAGE_KIND_DISK`] or [`IMAGE_KIND_BOOT`].
+pub const IMAGE_KIND: &str = "corten.dev/image-kind";
+/// [`IMAGE_KIND`]: an image of a disk, which is written to one.
+pub const IMAGE_KIND_DISK: &str = "disk";
+/// [`IMAGE_KIND`]: something that is booted as it is.
+pub const IMAGE_KIND_BOOT: &str = "boot";
 /// On a ServerClaim or Server: which disk an image is written to, as JSON with the usual root-device hints.
 pub const ROOT_DEVICE_HINTS: &str = "corten.dev/root-device-hints";
 /// On a ServerInventory: digest of its content, so that a watch of metadata is enough.

@@ -3,6 +3,8 @@
 //! The rules are [`corten_lifecycle::boot`]: image, server and ignition Secret are checked; the server controller sets
 //! the boot target when the machine is switched on. Only the form of a Secret is looked at, and nothing of it is kept.
 
+mod fetches;
+
 use std::{sync::Arc, time::Duration};
 
 use corten_api::{
@@ -10,13 +12,15 @@ use corten_api::{
     names,
 };
 use corten_kit::{Driver, Next, ObjectKey, Reconcile, Subject, conditions};
-use corten_lifecycle::boot::{Decision, Ignition, Observed, decide};
+use corten_lifecycle::boot::{Decision, Ignition, Observed, Resolution, decide};
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
+use serde_json::json;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Context, failure::Failure};
+use fetches::Fetches;
 
 /// Boot configurations that are looked at, at once.
 const AT_ONCE: usize = 64;
@@ -31,6 +35,7 @@ const READY: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct BootController {
     context: Context,
+    fetches: Fetches,
 }
 
 // === impl BootController ===
@@ -38,12 +43,16 @@ pub struct BootController {
 impl BootController {
     /// A controller on `context`.
     pub fn new(context: Context) -> Self {
-        Self { context }
+        Self {
+            context,
+            fetches: Fetches::default(),
+        }
     }
 
     /// Runs until `shutdown`.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let (sender, changes) = mpsc::unbounded_channel();
+        self.fetches.tell(sender.clone());
         let mut pumps = JoinSet::new();
         let mut boots = self.context.boots.store.subscribe();
         let to = sender.clone();
@@ -91,6 +100,46 @@ impl BootController {
         }
     }
 
+    /// Digest and kind of the image, by which it is booted from now on, are written before the state that says so.
+    async fn note_image(
+        &self,
+        boot: &ServerBootConfiguration,
+        decision: &Decision,
+    ) -> Result<(), Failure> {
+        let Decision::Ready {
+            digest: Some(digest),
+            mode,
+            ..
+        } = decision
+        else {
+            return Ok(());
+        };
+        let kind = match mode {
+            _ if !self.fetches.is_disk_image(&ObjectKey::of(boot)) => names::IMAGE_KIND_BOOT,
+            _ => names::IMAGE_KIND_DISK,
+        };
+        let noted = boot.annotations();
+        if noted.get(names::IMAGE_DIGEST) == Some(digest)
+            && noted
+                .get(names::IMAGE_KIND)
+                .is_some_and(|known| known == kind)
+        {
+            return Ok(());
+        }
+        let fields = json!({
+            "apiVersion": ServerBootConfiguration::api_version(&()),
+            "kind": ServerBootConfiguration::kind(&()),
+            "metadata": {
+                "name": boot.name_any(),
+                "namespace": boot.namespace(),
+                "annotations": { names::IMAGE_DIGEST: digest, names::IMAGE_KIND: kind },
+            },
+        });
+        let objects = &self.context.boots.objects;
+        let written = objects.apply(&ObjectKey::of(boot), &fields).await;
+        written.map(drop).map_err(Failure::at("note the image"))
+    }
+
     async fn record(
         &self,
         boot: &ServerBootConfiguration,
@@ -100,12 +149,17 @@ impl BootController {
         let mut status = current.clone();
         let kind = names::CONDITION_IMAGE_VALIDATION;
         let (state, condition) = match decision {
-            Decision::Ready { mode } => (
+            Decision::Ready { mode, digest, what } => (
                 ServerBootConfigurationState::Ready,
                 conditions::yes(
                     kind,
                     "Validated",
-                    format!("the image can be booted, {}", mode.as_str()),
+                    match digest {
+                        None => format!("the image can be booted, {}", mode.as_str()),
+                        Some(digest) => {
+                            format!("{what}, {digest}, {}", mode.as_str())
+                        }
+                    },
                 ),
             ),
             Decision::Pending { reason, message } => (
@@ -169,14 +223,22 @@ impl Reconcile for BootController {
             boot.namespace().unwrap_or_default(),
             ignition_secret(&boot).unwrap_or_default()
         );
+        let image = boot.spec.image.as_deref().unwrap_or_default();
+        let images = self.context.config.services.as_ref();
+        let resolution = match images.and_then(|services| services.images.as_ref()) {
+            Some(images) => self.fetches.look(images, key, image),
+            None => Resolution::NotWanted,
+        };
         let decision = decide(&Observed {
-            image: boot.spec.image.as_deref().unwrap_or_default(),
+            image,
             mode: boot.annotations().get(names::BOOT_MODE).map(String::as_str),
             server,
             server_exists,
             secret: &secret,
             ignition,
+            resolution,
         });
+        self.note_image(&boot, &decision).await?;
         self.record(&boot, &decision).await?;
         Ok(match decision {
             Decision::Ready { .. } if ignition == Ignition::NotWanted => Next::Done,

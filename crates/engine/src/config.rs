@@ -1,10 +1,11 @@
 //! The settings of one engine.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use corten_api::names;
 use corten_boot::{links::PublicAddress, token::Keys};
-use corten_lifecycle::retention::Limits;
+use corten_lifecycle::{image::ImageReference, retention::Limits};
 use corten_redfish::GatewayConfig;
 
 use crate::{connect::address::Cidr, macdb::MacDatabase};
@@ -26,6 +27,41 @@ pub struct BootServices {
     pub address: PublicAddress,
     /// Keys.
     pub keys: Arc<Keys>,
+    /// Who fetches images; without it only an image's text is checked, and nothing is served.
+    pub images: Option<Arc<dyn Images>>,
+}
+
+/// Fetches what claims want booted.
+#[async_trait]
+pub trait Images: Debug + Send + Sync {
+    /// Fetches and verifies an image, or finds it in the cache. May take long, and is called once at a time for one image.
+    ///
+    /// # Errors
+    /// [`ImageFailure`].
+    async fn fetch(&self, image: &ImageReference) -> Result<FetchedImage, ImageFailure>;
+}
+
+/// An image that is in the cache, verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedImage {
+    /// Digest of what it is, by which it is served.
+    pub digest: String,
+    /// What it is, for people.
+    pub what: String,
+    /// It is written to a disk, not booted as it is.
+    pub is_disk_image: bool,
+}
+
+/// Why an image was not fetched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ImageFailure {
+    /// CamelCase.
+    pub reason: &'static str,
+    /// Cause and remedy.
+    pub message: String,
+    /// Trying again can help without anybody changing anything.
+    pub passing: bool,
 }
 
 /// The settings of one engine.

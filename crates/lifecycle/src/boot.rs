@@ -37,8 +37,36 @@ pub enum IgnitionForm {
     NotText,
 }
 
+/// What became of the image's text, where Corten's boot services fetch what it names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Resolution {
+    /// Nobody fetches it: its text is all that is checked.
+    #[default]
+    NotWanted,
+    /// It is being fetched.
+    UnderWay,
+    /// It is in the cache, whole and verified.
+    Fetched {
+        /// Digest of what it is.
+        digest: String,
+        /// What it is, for people.
+        what: String,
+        /// It is written to a disk, not booted as it is.
+        is_disk_image: bool,
+    },
+    /// It could not be fetched.
+    Failed {
+        /// CamelCase.
+        reason: &'static str,
+        /// Cause and remedy.
+        message: String,
+        /// Trying again can help without anybody changing anything here.
+        passing: bool,
+    },
+}
+
 /// What the decision rests on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Observed<'a> {
     /// `spec.image`; empty where there is none.
     pub image: &'a str,
@@ -52,6 +80,8 @@ pub struct Observed<'a> {
     pub secret: &'a str,
     /// The ignition Secret.
     pub ignition: Ignition,
+    /// The image itself.
+    pub resolution: Resolution,
 }
 
 /// State and condition of the configuration.
@@ -61,6 +91,10 @@ pub enum Decision {
     Ready {
         /// Where the system lives.
         mode: BootMode,
+        /// Digest of what was fetched; none where nobody fetches.
+        digest: Option<String>,
+        /// What was fetched, for people.
+        what: String,
     },
     /// Something may still come.
     Pending {
@@ -116,7 +150,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
     match observed.ignition {
         Ignition::NotWanted
         | Ignition::Present(IgnitionForm::Ignition | IgnitionForm::Butane | IgnitionForm::Other) => {
-            Decision::Ready { mode }
+            fetched(observed, mode)
         }
         Ignition::Missing => pending(
             "IgnitionSecretMissing",
@@ -144,6 +178,60 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
             "IgnitionSecretInvalid",
             format!("the key ignition of Secret {secret} is not UTF-8: mend it"),
         ),
+    }
+}
+
+/// The image itself, when all that it needs beside it is there.
+fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
+    match &observed.resolution {
+        Resolution::NotWanted => Decision::Ready {
+            mode,
+            digest: None,
+            what: String::new(),
+        },
+        Resolution::UnderWay => Decision::Pending {
+            reason: "ImageBeingFetched",
+            message: format!("{} is being fetched and verified", observed.image),
+        },
+        Resolution::Fetched {
+            is_disk_image: true,
+            ..
+        } if mode == BootMode::Diskless => Decision::Error {
+            reason: "BootModeInvalid",
+            message: format!(
+                "{} is an image of a disk, and cannot be booted diskless: remove the annotation corten.dev/boot-mode, or give a kernel, an EFI program or an ISO image",
+                observed.image
+            ),
+        },
+        Resolution::Fetched {
+            is_disk_image: false,
+            ..
+        } if mode == BootMode::Disk && observed.mode.is_none() => Decision::Error {
+            reason: "ImageInvalid",
+            message: format!(
+                "{} is named like an image of a disk and is none: correct it, or say how it boots with corten.dev/boot-mode",
+                observed.image
+            ),
+        },
+        Resolution::Fetched { digest, what, .. } => Decision::Ready {
+            mode,
+            digest: Some(digest.clone()),
+            what: what.clone(),
+        },
+        Resolution::Failed {
+            reason,
+            message,
+            passing: true,
+        } => Decision::Pending {
+            reason,
+            message: message.clone(),
+        },
+        Resolution::Failed {
+            reason, message, ..
+        } => Decision::Error {
+            reason,
+            message: message.clone(),
+        },
     }
 }
 
@@ -188,27 +276,80 @@ mod tests {
             server_exists: true,
             secret: "team/db-ignition",
             ignition: Ignition::NotWanted,
+            resolution: Resolution::NotWanted,
+        }
+    }
+
+    fn ready(mode: BootMode) -> Decision {
+        Decision::Ready {
+            mode,
+            digest: None,
+            what: String::new(),
+        }
+    }
+
+    fn fetched(is_disk_image: bool) -> Resolution {
+        Resolution::Fetched {
+            digest: "sha256:00".into(),
+            what: "an image".into(),
+            is_disk_image,
         }
     }
 
     #[test]
-    fn a_valid_image_without_ignition_is_ready() {
-        assert_eq!(
-            decide(&observed()),
+    fn an_image_is_ready_only_when_it_was_fetched_and_is_what_it_is_used_as() {
+        let with = |resolution, image, mode| {
+            decide(&Observed {
+                resolution,
+                image,
+                mode,
+                ..observed()
+            })
+        };
+        let raw = "https://h/disk.raw";
+        assert!(matches!(
+            with(Resolution::UnderWay, raw, None),
+            Decision::Pending { .. }
+        ));
+        assert!(matches!(
+            with(fetched(true), raw, None),
             Decision::Ready {
-                mode: BootMode::Diskless
+                mode: BootMode::Disk,
+                digest: Some(_),
+                ..
             }
-        );
+        ));
+        assert!(matches!(
+            with(fetched(false), raw, None),
+            Decision::Error { .. }
+        ));
+        assert!(matches!(
+            with(fetched(true), raw, Some("diskless")),
+            Decision::Error { .. }
+        ));
+        let failed = |passing| Resolution::Failed {
+            reason: "RegistryUnreachable",
+            message: "down".into(),
+            passing,
+        };
+        assert!(matches!(
+            with(failed(true), raw, None),
+            Decision::Pending { .. }
+        ));
+        assert!(matches!(
+            with(failed(false), raw, None),
+            Decision::Error { .. }
+        ));
+    }
+
+    #[test]
+    fn a_valid_image_without_ignition_is_ready() {
+        assert_eq!(decide(&observed()), ready(BootMode::Diskless));
         let disk = Observed {
             mode: Some("disk"),
             ..observed()
         };
-        assert_eq!(
-            decide(&disk),
-            Decision::Ready {
-                mode: BootMode::Disk
-            }
-        );
+        assert_eq!(decide(&disk), ready(BootMode::Disk));
     }
 
     #[test]

@@ -124,6 +124,9 @@ impl Claim {
             deleting: claim.metadata.deletion_timestamp.is_some(),
             power: claim.spec.power.clone(),
             diskless: mode == Some(BootMode::Diskless),
+            written: boot
+                .and_then(|boot| boot.annotations().get(names::IMAGE_KIND))
+                .is_some_and(|kind| kind == names::IMAGE_KIND_DISK),
             allow_operations: claim
                 .annotations()
                 .get(names::ALLOW_OPERATIONS)

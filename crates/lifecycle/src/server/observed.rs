@@ -186,6 +186,8 @@ pub struct Claim {
     pub power: Power,
     /// Its image runs without a disk, so that each start needs the network.
     pub diskless: bool,
+    /// Its image is one of a disk, which the probe writes.
+    pub written: bool,
     /// Its owner lets operations through.
     pub allow_operations: bool,
 }

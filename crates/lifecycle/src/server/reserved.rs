@@ -128,7 +128,7 @@ fn begin(o: &Observed, claim: &Claim, base: impl Fn(&'static str, &str) -> Decis
     let plan = match inband::choice(o) {
         None => Plan::provisioning(&claim.uid, can.boot_override),
         Some(Err(why)) => return base("BootMethodUnavailable", &why),
-        Some(Ok(choice)) => Plan::provisioning_by(&claim.uid, &choice, &can, !claim.diskless),
+        Some(Ok(choice)) => Plan::provisioning_by(&claim.uid, &choice, &can, claim.written),
     };
     pursuit::start(o, about, plan)
 }

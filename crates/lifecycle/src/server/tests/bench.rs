@@ -212,6 +212,7 @@ impl Bench {
             deleting: false,
             power: Power::On,
             diskless: false,
+            written: false,
             allow_operations: false,
         });
     }

@@ -17,6 +17,9 @@ fn with_probe(mut bench: Bench) -> Bench {
     bench.services = Some(Services::default());
     bench.iron.can.http_boot_uri = true;
     bench.policy.accept_reported = false;
+    if let Some(claim) = &mut bench.claim {
+        claim.written = true;
+    }
     bench.restart();
     bench
 }
@@ -195,7 +198,8 @@ fn an_image_for_a_disk_is_written_by_the_probe_and_then_the_machine_is_its_owner
 #[test]
 fn an_image_without_a_disk_is_booted_by_the_chosen_method_and_written_nowhere() {
     let mut bench = with_probe(Bench::bound("a"));
-    bench.claim.as_mut().unwrap().diskless = true;
+    let claim = bench.claim.as_mut().unwrap();
+    (claim.diskless, claim.written) = (true, false);
     bench.rest();
     assert_eq!(bench.sent, [Step::BootHttpOnce, Step::PowerOn]);
     assert_eq!(bench.note(names::PROVISIONED), Some("a"));

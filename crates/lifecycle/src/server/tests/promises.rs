@@ -13,9 +13,10 @@ use corten_api::metal::{Power, PowerState, ServerState};
 
 use super::bench::{Bench, Delivery};
 use crate::{
+    inband::{self, Grant},
     names,
-    run::{Kind, Step},
-    server::{Act, Boot, Claim, ClaimKey, condition, decide},
+    run::{Kind, Outcome, Step, Worth},
+    server::{Act, Boot, Claim, ClaimKey, Services, condition, decide},
 };
 
 /// What may happen, each at most once on a path.
@@ -49,9 +50,15 @@ enum Event {
     AnswerRelease,
     /// Somebody clears the reference to the claim.
     ClearReference,
+    /// A probe on this machine calls for the open run.
+    ProbeCalls,
+    /// It reports its work done and verified.
+    ProbeSucceeds,
+    /// It reports its work done, and nothing was read back.
+    ProbeGuesses,
 }
 
-const EVENTS: [Event; 14] = [
+const EVENTS: [Event; 17] = [
     Event::Bind,
     Event::DeleteClaim,
     Event::RecordRelease,
@@ -66,6 +73,9 @@ const EVENTS: [Event; 14] = [
     Event::Silence,
     Event::AnswerRelease,
     Event::ClearReference,
+    Event::ProbeCalls,
+    Event::ProbeSucceeds,
+    Event::ProbeGuesses,
 ];
 
 /// The bench, and what only an onlooker knows.
@@ -226,6 +236,7 @@ impl World {
                     return false;
                 }
                 b.bind(&uid);
+                b.claim.as_mut().unwrap().written = b.services.is_some();
                 self.tenant = Some(uid);
                 self.let_go = false;
                 self.foreign = false;
@@ -260,6 +271,7 @@ impl World {
                     deleting: false,
                     power: Power::On,
                     diskless: false,
+                    written: false,
                     allow_operations: false,
                 });
             }
@@ -304,6 +316,41 @@ impl World {
             Event::ClearReference => {
                 if b.claim_ref.take().is_none() {
                     return false;
+                }
+            }
+            Event::ProbeCalls => {
+                let on = b.iron.power == PowerState::On;
+                if b.services.is_none() || !on || b.run.is_none() {
+                    return false;
+                }
+                let grant = b.probe_calls();
+                // P2, P7: leave to destroy or write is leave that its owner, or a person, gave.
+                match grant {
+                    Grant::Erase { .. } => assert!(
+                        self.tenant.is_none() && !self.restored,
+                        "leave to erase a tenant's disk: {:#?}",
+                        self.trail
+                    ),
+                    Grant::Write { .. } => assert!(
+                        self.tenant == b.claim.as_ref().map(|c| c.uid.clone()) && !self.restored,
+                        "leave to write a disk that is not the claim's: {:#?}",
+                        self.trail
+                    ),
+                    Grant::Refuse(_) => return false,
+                    _ => {}
+                }
+            }
+            Event::ProbeSucceeds | Event::ProbeGuesses => {
+                let under_way = b.run.as_ref().and_then(|run| {
+                    let work = inband::work(run)?;
+                    (run.last(&work)?.outcome == Outcome::Accepted).then_some(work)
+                });
+                let Some(work) = under_way else { return false };
+                let verified = event == Event::ProbeSucceeds;
+                let worth = if verified { Worth::Purge } else { Worth::None };
+                b.probe_reports(Outcome::Succeeded, worth, verified);
+                if work == Step::ProbeErase && verified {
+                    self.data = false;
                 }
             }
         }
@@ -406,7 +453,11 @@ impl World {
             .is_some_and(|run| run.kind == Kind::Operation);
         // A release switches off whatever it finds on, until it has taken the server.
         let releasing = b.run.as_ref().is_some_and(|run| run.kind == Kind::Release);
-        if self.foreign && self.tenant.is_none() && !operation && !releasing {
+        // A start for the probe that may have been sent, and a machine that runs after it: nothing can tell that it was somebody else's hand in
+        // those very seconds, and it does not stay on.
+        let started = b.run.as_ref().is_some_and(inband::is_up)
+            && matches!(step, Step::RequestShutdown | Step::ForceOff);
+        if self.foreign && self.tenant.is_none() && !operation && !releasing && !started {
             assert!(
                 !step.is_power() && !step.is_destructive(),
                 "a machine that somebody else runs is touched: {}",
@@ -423,10 +474,18 @@ impl World {
             let wants_off = claim.is_some_and(|claim| claim.power == Power::Off);
             let wants_on = claim.is_some_and(|claim| claim.power == Power::On);
             let asked = match step {
-                Step::RequestShutdown | Step::ForceOff => wants_off,
-                Step::PowerOn | Step::BootNetworkOnce | Step::ClearBootOverride => {
-                    wants_on && b.iron.power == PowerState::Off
+                // A first boot that failed ends as it began, while nothing of the tenant's is on the disk yet.
+                Step::RequestShutdown | Step::ForceOff => {
+                    wants_off
+                        || b.note(names::PROVISIONED) != Some(tenant)
+                            && b.run
+                                .as_ref()
+                                .is_some_and(|run| run.kind == Kind::Provisioning)
                 }
+                Step::PowerOn
+                | Step::BootNetworkOnce
+                | Step::BootHttpOnce
+                | Step::ClearBootOverride => wants_on && b.iron.power == PowerState::Off,
                 _ => false,
             };
             // What the machine did in the second between the reading and the step is nobody's decision.
@@ -569,6 +628,37 @@ fn no_order_of_events_breaks_a_promise_for_a_server_in_use() {
     assert!(states > 2_000, "{states}");
 }
 
+/// Machines that only a probe can clean and install.
+fn with_probe(mut world: World) -> World {
+    world.bench.services = Some(Services::default());
+    world.bench.iron.can.http_boot_uri = true;
+    world.bench.policy.accept_reported = false;
+    world
+}
+
+#[test]
+fn no_order_of_events_breaks_a_promise_where_a_probe_installs() {
+    let mut world = with_probe(World::new(false));
+    world.bench.rest();
+    let states = explore(world, 3, 300_000);
+    println!("{states} states");
+    assert!(states > 2_000, "{states}");
+}
+
+#[test]
+fn no_order_of_events_breaks_a_promise_where_a_probe_cleans() {
+    let mut world = with_probe(World::new(false));
+    world.bench = Bench::dirty("a");
+    world.bench.iron.drives.truncate(1);
+    let mut world = with_probe(world);
+    world.bench.restart();
+    world.bench.reading = Some(world.bench.look());
+    world.data = true;
+    let states = explore(world, 3, 300_000);
+    println!("{states} states");
+    assert!(states > 500, "{states}");
+}
+
 #[test]
 fn the_check_would_notice() {
     // A rule that shuts any claimed server down is caught at once.
@@ -596,6 +686,9 @@ fn no_long_story_breaks_a_promise() {
             usize::try_from(chance % u64::try_from(below).unwrap()).unwrap()
         };
         let mut world = World::new(seed % 4 == 0);
+        if seed % 2 == 0 {
+            world = with_probe(world);
+        }
         for _ in 0..160 {
             let event = (draw(8) == 0).then(|| EVENTS[draw(EVENTS.len())]);
             if let Some(next) = event.and_then(|event| world.once(event)) {
