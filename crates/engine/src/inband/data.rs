@@ -131,8 +131,6 @@ impl Controller {
                 .await
                 .map_err(unread)?;
             data.ignition = value(&secret, "ignition");
-            data.format =
-                value(&secret, "format").and_then(|text| String::from_utf8(text.to_vec()).ok());
         }
         if let Some(to) = claim
             .spec
