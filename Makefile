@@ -21,14 +21,14 @@ interop-nv: ## The strict client nv-redfish against the simulator (part of make 
 	@scripts/interop-nv
 
 bench: ## Measure onboarding and the fleet at rest, into docs/benchmarks.md (BENCH_ARGS="--sizes 100" for less)
-	@$(CARGO) build --release -p corten -p corten-benches
+	@$(CARGO) build --release -p corten -p corten-benches --features corten/jemalloc
 	@target/release/corten-bench --out docs/benchmarks.md $(BENCH_ARGS)
 
 lint: ## Formatting and lints alone
 	@scripts/test lint
 
 build: ## The release binary
-	@$(CARGO) build --release -p corten
+	@$(CARGO) build --release -p corten --features jemalloc
 
 controlplane: ## Build the control plane's programs, if they are not there yet
 	@$(CARGO) run -q --profile demo -p corten -- demo --prepare-only

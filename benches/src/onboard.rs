@@ -21,10 +21,14 @@ use kube::{
 use crate::{
     apiserver::Writes,
     floor,
-    process::{Usage, others},
+    process::{Usage, available_mib, machine, others},
 };
 
 const CREATORS: usize = 32;
+/// etcd, the API server and its caches, whatever the size.
+const BASE_MIB: u64 = 2_000;
+/// A simulated machine, its objects in etcd and the API server's caches, and what Corten keeps of it: 0.4 MiB measured, the rest is margin.
+const MACHINE_KIB: u64 = 1_024;
 
 /// What to measure.
 pub struct Setup {
@@ -49,6 +53,10 @@ pub struct Run {
     pub floor: f64,
     /// CPU seconds of everybody else during the onboarding.
     pub others: Vec<(String, f64)>,
+    /// CPU seconds that the whole machine was busy and idle meanwhile.
+    pub machine: (f64, f64),
+    /// Most memory of the fleet and this measurement.
+    pub fleet_mib: f64,
     pub rest: Option<Rest>,
 }
 
@@ -72,6 +80,14 @@ impl Drop for Serve {
 }
 
 pub async fn run(setup: &Setup) -> Result<Run> {
+    let needed = BASE_MIB + setup.machines as u64 * MACHINE_KIB / 1024;
+    if let Some(available) = available_mib() {
+        anyhow::ensure!(
+            available > needed,
+            "{} machines take some {needed} MiB with their control plane, and {available} MiB are available: take fewer (--sizes)",
+            setup.machines
+        );
+    }
     let plane = ControlPlane::start(Options {
         progress: Progress::silent(),
         ..Options::default()
@@ -91,11 +107,16 @@ pub async fn run(setup: &Setup) -> Result<Run> {
     let before = Writes::read(&client).await?;
     let usage = Usage::of(pid)?;
     let elsewhere = others(plane.folder());
+    let whole = machine();
     let began = Instant::now();
     let (created, counted) = tokio::join!(create(&client, &fleet), available(&client, setup));
     created?;
     counted?;
     let seconds = began.elapsed().as_secs_f64();
+    let whole = {
+        let (busy, idle) = machine();
+        (busy - whole.0, idle - whole.1)
+    };
     let elsewhere = others(plane.folder())
         .into_iter()
         .zip(elsewhere)
@@ -120,6 +141,8 @@ pub async fn run(setup: &Setup) -> Result<Run> {
         logins: counts.logins,
         floor,
         others: elsewhere,
+        machine: whole,
+        fleet_mib: Usage::of(std::process::id())?.peak_mib,
         rest: rest(setup, &client, &fleet, pid).await?,
     };
     drop(serve);

@@ -68,6 +68,35 @@ pub fn others(folder: &Path) -> Vec<(String, f64)> {
     all
 }
 
+/// CPU seconds that all processors together were busy and idle since the machine's start.
+pub fn machine() -> (f64, f64) {
+    busy_and_idle(&std::fs::read_to_string("/proc/stat").unwrap_or_default())
+}
+
+/// The first line of `/proc/stat`: user nice system idle iowait irq softirq steal, in ticks; guests' are in user's already.
+fn busy_and_idle(stat: &str) -> (f64, f64) {
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<f64> = line
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .filter_map(|v| v.parse().ok())
+        .collect();
+    let idle: f64 = ticks.iter().skip(3).take(2).sum();
+    let all: f64 = ticks.iter().sum();
+    ((all - idle) / TICKS, idle / TICKS)
+}
+
+/// Memory that new processes may have, in MiB, as the kernel reckons it.
+pub fn available_mib() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
+}
+
 fn pids() -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -83,6 +112,12 @@ fn is(pid: u32, name: &str, folder: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_is_busy_or_idle() {
+        let (busy, idle) = busy_and_idle("cpu  100 0 50 800 50 0 0 0 7 7\ncpu0 1 1 1 1\n");
+        assert_eq!((busy, idle), (1.5, 8.5));
+    }
 
     #[test]
     fn this_process_uses_memory_and_time() {

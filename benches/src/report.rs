@@ -101,19 +101,22 @@ pub fn tables(runs: &[Run], large: bool, tls: bool) -> String {
         }
     }
     if let Some(last) = runs.last() {
+        let (busy, idle) = last.machine;
+        let whole = busy + idle;
         let _ = writeln!(
             text,
-            "\nWhere the time of the largest run went: CPU seconds by process, of {:.0} that two cores had in {:.0} s.\n\n| process | CPU-s | share |\n|---|---|---|",
-            last.seconds * 2.0,
-            last.seconds
+            "\nWhere the time of the largest run went: CPU seconds by process, of {whole:.0} that the machine had in {:.0} s. The fleet's process took {:.0} MiB at most.\n\n| process | CPU-s | share |\n|---|---|---|",
+            last.seconds, last.fleet_mib
         );
-        let own = ("corten serve".to_owned(), last.cpu_seconds);
-        for (name, cpu) in std::iter::once(&own).chain(&last.others) {
-            let _ = writeln!(
-                text,
-                "| {name} | {cpu:.1} | {:.0} % |",
-                cpu / last.seconds / 2.0 * 100.0
-            );
+        let mut rows = vec![("corten serve".to_owned(), last.cpu_seconds)];
+        rows.extend(last.others.iter().cloned());
+        let known: f64 = rows.iter().map(|(_, cpu)| cpu).sum();
+        // Other programs, and the kernel's work that belongs to none.
+        rows.push(("everything else".to_owned(), (busy - known).max(0.0)));
+        rows.push(("idle".to_owned(), idle));
+        for (name, cpu) in &rows {
+            let share = cpu / whole * 100.0;
+            let _ = writeln!(text, "| {name} | {cpu:.1} | {share:.0} % |");
         }
     }
     text.push('\n');

@@ -15,37 +15,36 @@ use tokio::process::Command;
 use crate::binaries::{Binaries, KUBERNETES_VERSION};
 use crate::{Error, Progress};
 
+/// What a shell ends with when it does not find a program.
+const NOT_FOUND: i32 = 127;
+
+/// How a module is built; scripts/demo runs the same file beside cargo.
+const SCRIPT: &str = include_str!("../../../tools/controlplane/build");
+
 /// One Go module whose requirements hold the programs.
 pub(crate) struct Module {
     what: &'static str,
+    /// What the script calls it.
+    name: &'static str,
     pub(crate) go_mod: &'static str,
     go_sum: &'static str,
     tools: &'static str,
-    packages: &'static [&'static str],
-    /// What Go names the result, and what we call it.
-    rename: Option<(&'static str, &'static str)>,
 }
 
 pub(crate) const ETCD: Module = Module {
     what: "etcd",
+    name: "etcd",
     go_mod: include_str!("../../../tools/controlplane/etcd/go.mod"),
     go_sum: include_str!("../../../tools/controlplane/etcd/go.sum"),
     tools: include_str!("../../../tools/controlplane/etcd/tools.go"),
-    packages: &["go.etcd.io/etcd/server/v3"],
-    rename: Some(("server", "etcd")),
 };
 
 pub(crate) const KUBERNETES: Module = Module {
     what: "kube-apiserver, kube-controller-manager and kubectl",
+    name: "kubernetes",
     go_mod: include_str!("../../../tools/controlplane/kubernetes/go.mod"),
     go_sum: include_str!("../../../tools/controlplane/kubernetes/go.sum"),
     tools: include_str!("../../../tools/controlplane/kubernetes/tools.go"),
-    packages: &[
-        "k8s.io/kubernetes/cmd/kube-apiserver",
-        "k8s.io/kubernetes/cmd/kube-controller-manager",
-        "k8s.io/kubernetes/cmd/kubectl",
-    ],
-    rename: None,
 };
 
 /// Builds everything into `folder`, unless somebody else did while we waited for the lock.
@@ -62,10 +61,13 @@ pub(crate) async fn build(folder: &Path, progress: &Progress) -> Result<(), Erro
         .map_err(Error::file("cannot create a folder in", &parent))?;
     let begun = Instant::now();
     progress.say(format!(
-        "building Kubernetes {KUBERNETES_VERSION} and etcd with Go into {} (once; about 6 minutes on 2 cores)",
+        "building Kubernetes {KUBERNETES_VERSION} and etcd with Go into {} (once; about 7 minutes on 2 cores)",
         folder.display()
     ));
     let output = work.path().join("bin");
+    let script = work.path().join("build");
+    std::fs::create_dir_all(&output).map_err(Error::file("cannot create", &output))?;
+    std::fs::write(&script, SCRIPT).map_err(Error::file("cannot write", &script))?;
     for module in [&ETCD, &KUBERNETES] {
         module.build(work.path(), &output, progress).await?;
     }
@@ -115,7 +117,7 @@ async fn lock(path: PathBuf, progress: &Progress) -> Result<File, Error> {
 
 impl Module {
     async fn build(&self, work: &Path, output: &Path, progress: &Progress) -> Result<(), Error> {
-        let source = work.join(self.what.split(',').next().unwrap_or_default());
+        let source = work.join(self.name);
         std::fs::create_dir_all(&source).map_err(Error::file("cannot create", &source))?;
         for (name, content) in [
             ("go.mod", self.go_mod),
@@ -126,48 +128,33 @@ impl Module {
             std::fs::write(&path, content).map_err(Error::file("cannot write", &path))?;
         }
         progress.say(format!("go build {}", self.what));
-        let mut child = Command::new("go")
-            .args([
-                "build",
-                "-v",
-                "-buildvcs=false",
-                "-ldflags",
-                &linker_flags(),
-                "-o",
-            ])
-            .arg(format!("{}/", output.display()))
-            .args(self.packages)
-            .current_dir(&source)
-            // A workspace file or vendoring flags of the user's would change what is built.
-            .env("GOWORK", "off")
-            .env("GOFLAGS", "-mod=readonly")
+        let mut child = Command::new("sh")
+            .arg(work.join("build"))
+            .arg(self.name)
+            .arg(output)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|source| match source.kind() {
-                std::io::ErrorKind::NotFound => Error::GoMissing,
-                _ => Error::Spawn {
-                    program: "go".to_owned(),
-                    source,
-                },
+            .map_err(|source| Error::Spawn {
+                program: "sh".to_owned(),
+                source,
             })?;
         let watched = self.watch(child.stderr.take(), progress).await;
         let status = child.wait().await.map_err(|source| Error::Spawn {
-            program: "go".to_owned(),
+            program: "sh".to_owned(),
             source,
         })?;
+        if status.code() == Some(NOT_FOUND) {
+            return Err(Error::GoMissing);
+        }
         if !status.success() {
             return Err(Error::Build {
                 what: self.what,
                 status,
                 output: watched,
             });
-        }
-        if let Some((from, to)) = self.rename {
-            std::fs::rename(output.join(from), output.join(to))
-                .map_err(Error::file("cannot rename", output.join(from)))?;
         }
         Ok(())
     }
@@ -204,19 +191,6 @@ impl Module {
         }
         Vec::from(kept).join("\n")
     }
-}
-
-/// Without these, the API server calls itself v0.0.0-master and newer kinds of versions go wrong.
-fn linker_flags() -> String {
-    let mut numbers = KUBERNETES_VERSION.split('.');
-    let (major, minor) = (
-        numbers.next().unwrap_or_default(),
-        numbers.next().unwrap_or_default(),
-    );
-    let at = "-X k8s.io/component-base/version";
-    format!(
-        "-s -w {at}.gitVersion=v{KUBERNETES_VERSION} {at}.gitMajor={major} {at}.gitMinor={minor}"
-    )
 }
 
 fn pretty(time: Duration) -> String {

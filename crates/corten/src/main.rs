@@ -19,6 +19,11 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::{Cli, Subcommand};
 
+/// Set up by `.cargo/config.toml`; what it costs and saves stands in `docs/benchmarks.md`.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::from_arg_matches(&cli::documented(Cli::command()).get_matches()) {
         Ok(cli) => cli,

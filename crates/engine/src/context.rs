@@ -93,7 +93,10 @@ where
 {
     /// An empty cache, to be fed by [`Kind::watch`].
     pub fn new(client: &Client) -> Self {
-        let store = Store::new();
+        Self::of(Store::new(), client)
+    }
+
+    fn of(store: Store<K>, client: &Client) -> Self {
         Self {
             objects: Objects::new(client.clone(), names::MANAGER_ENGINE, store.clone()),
             store,
@@ -145,7 +148,7 @@ impl Context {
     /// Everything an engine needs, with empty caches.
     pub fn new(client: Client, config: EngineConfig, lease: Lease, events: Events) -> Self {
         let bmcs = Kind::new(&client);
-        let servers: Kind<Server> = Kind::new(&client);
+        let servers: Kind<Server> = Kind::of(Store::packed(), &client);
         let policies: Kind<ServerPolicy> = Kind::new(&client);
         let ledger = Ledger::new(bmcs.clone(), servers.clone());
         let gateway = Gateway::new(GatewayConfig {

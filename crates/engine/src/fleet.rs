@@ -24,6 +24,8 @@ use kube::ResourceExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
+use crate::server::Reading;
+
 /// How a server's BMC is named in this process: by its BMC object, or by the Server that has the access inline.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Access {
@@ -83,11 +85,19 @@ pub struct PollMark {
 #[derive(Clone, Debug)]
 pub struct FirstRead {
     /// The ComputerSystem.
-    pub document: Document,
+    pub(crate) reading: Reading,
     /// All the rest, by one pass.
-    pub inventory: Inventory,
-    /// When it was read.
-    pub read_at: Timestamp,
+    pub(crate) inventory: Inventory,
+}
+
+impl FirstRead {
+    /// Takes in what was read just now. The document itself is not kept: a hundred kilobytes.
+    pub fn new(document: &Document, facts: &SystemFacts, inventory: Inventory) -> Self {
+        Self {
+            reading: Reading::of(document, facts.clone(), Timestamp::now()),
+            inventory,
+        }
+    }
 }
 
 /// One BMC.

@@ -239,12 +239,7 @@ impl InlineController {
                 .inventory(&system)
                 .await
                 .map_err(ConnectError::Gateway)?;
-            let document = system.document().clone();
-            let read = FirstRead {
-                document,
-                inventory,
-                read_at: Timestamp::now(),
-            };
+            let read = FirstRead::new(system.document(), &facts, inventory);
             self.context.fleet.keep_first_read(&server.name_any(), read);
         }
         let name: Arc<str> = server.name_any().into();

@@ -18,7 +18,7 @@ use corten_lifecycle::server::{self as rules, Act, Decision, Reach};
 use dashmap::DashMap;
 use jiff::Timestamp;
 pub(crate) use observe::Seen;
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     retention,
     run::RunIndex,
 };
+pub(crate) use observe::Reading;
 
 /// Decisions in one reconcile, at most: a chain of quick steps needs few, and no server may hold a worker.
 const STEPS: usize = 24;
@@ -77,6 +78,8 @@ pub(crate) struct Controller {
     pub(crate) executor: Executor<Objects<ServerRun>, Lease>,
     /// What this process has read itself, by Server. Nothing here is a record.
     memory: DashMap<ObjectKey, observe::Memory>,
+    /// Inventories read at once: each holds some hundred kilobytes of documents meanwhile.
+    readings: Semaphore,
 }
 
 impl std::fmt::Debug for Controller {
@@ -94,6 +97,7 @@ pub(crate) fn start(ctx: &Context, term: &CancellationToken, tasks: &mut JoinSet
         guards: guard::Guards::new(ctx, runs.clone()),
         executor: Executor::new(ctx.runs.objects.clone(), ctx.lease.clone()),
         memory: DashMap::new(),
+        readings: Semaphore::new(ctx.config.onboarding.max(1)),
         ctx: ctx.clone(),
         runs,
     });
@@ -124,6 +128,7 @@ impl Reconcile for Controller {
             let decision = rules::decide(&seen.observed);
             if decision.act == Act::Nothing {
                 self.record(&seen, &decision).await?;
+                self.forget_drives(&seen);
                 return Ok(next(&decision));
             }
             if decision.act == Act::Show {

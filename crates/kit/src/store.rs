@@ -5,12 +5,15 @@
 //! Versions are compared as numbers, which Kubernetes allows since 1.35 (KEP-5504); before that every implementation on etcd did
 //! the same. A watch event that is older than what we wrote ourselves is dropped, so a reconcile sees its own writes.
 
+mod kept;
+
 use std::{
     collections::{HashMap, HashSet},
     fmt::Debug,
     future::Future,
     pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt};
@@ -23,13 +26,19 @@ use kube::{
     },
 };
 use parking_lot::RwLock;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     key::ObjectKey,
     tolerant::{Tolerant, lean},
 };
+use kept::{Kept, Packing};
+
+/// How often a cache looks for objects that nobody asks for.
+const COOLING: Duration = Duration::from_secs(2);
+/// How many of them it packs at a time: some 20 ms of work.
+const COOLED: usize = 256;
 
 type Observer<K> = Box<dyn Fn(&ObjectKey, Option<&K>, Option<&K>) + Send + Sync>;
 type OnBroken = Box<dyn Fn(&Broken) + Send + Sync>;
@@ -47,6 +56,7 @@ struct Inner<K> {
     ready: watch::Sender<bool>,
     relisted: watch::Sender<Relisted>,
     failing: watch::Sender<Option<String>>,
+    packing: Option<Packing<K>>,
 }
 
 struct State<K> {
@@ -60,7 +70,7 @@ struct State<K> {
 }
 
 struct Entry<K> {
-    object: Arc<K>,
+    object: Kept<K>,
     version: u64,
     written: u64,
 }
@@ -110,6 +120,21 @@ impl<K> Debug for Store<K> {
 
 impl<K> Default for Store<K> {
     fn default() -> Self {
+        Self::with(None)
+    }
+}
+
+// === impl Store ===
+
+impl<K: Serialize + DeserializeOwned> Store<K> {
+    /// An empty store for a kind of large objects that are rarely looked at: each takes a third of the memory while nobody asks for it.
+    pub fn packed() -> Self {
+        Self::with(Some(Packing::json()))
+    }
+}
+
+impl<K> Store<K> {
+    fn with(packing: Option<Packing<K>>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 state: RwLock::new(State {
@@ -125,14 +150,11 @@ impl<K> Default for Store<K> {
                 ready: watch::Sender::new(false),
                 relisted: watch::Sender::new(Relisted::default()),
                 failing: watch::Sender::new(None),
+                packing,
             }),
         }
     }
-}
 
-// === impl Store ===
-
-impl<K> Store<K> {
     /// An empty store that nothing feeds yet.
     pub fn new() -> Self {
         Self::default()
@@ -166,7 +188,12 @@ impl<K> Store<K> {
             .read()
             .objects
             .get(key)
-            .map(|entry| entry.object.clone())
+            .and_then(|entry| entry.object.get())
+    }
+
+    /// Whether an object is known: cheaper than [`Store::get`].
+    pub fn contains(&self, key: &ObjectKey) -> bool {
+        self.inner.state.read().objects.contains_key(key)
     }
 
     /// Why an object that exists cannot be read.
@@ -181,8 +208,13 @@ impl<K> Store<K> {
             .read()
             .objects
             .values()
-            .map(|entry| entry.object.clone())
+            .filter_map(|entry| entry.object.get())
             .collect()
+    }
+
+    /// The keys of all objects, in no order.
+    pub fn keys(&self) -> Vec<ObjectKey> {
+        self.inner.state.read().objects.keys().cloned().collect()
     }
 
     /// How many objects are known.
@@ -229,6 +261,31 @@ impl<K> Store<K> {
             .iter()
             .for_each(|f| f(key, old, new));
     }
+
+    fn ended(&self, key: &ObjectKey, entry: Option<Entry<K>>) {
+        let old = entry.and_then(|entry| entry.object.get());
+        self.observed(key, old.as_deref(), None);
+    }
+
+    /// Packs objects that nobody has asked for since the last call.
+    fn cool(&self) {
+        let Some(packing) = self.inner.packing else {
+            return;
+        };
+        let cold: Vec<(ObjectKey, Arc<K>)> = {
+            let state = self.inner.state.read();
+            let cold = |(key, entry): (&ObjectKey, &Entry<K>)| {
+                entry.object.cold().map(|object| (key.clone(), object))
+            };
+            state.objects.iter().filter_map(cold).take(COOLED).collect()
+        };
+        for (key, object) in cold {
+            let text = packing.pack(&object);
+            if let Some(entry) = self.inner.state.write().objects.get_mut(&key) {
+                entry.object.cool(&object, text, packing);
+            }
+        }
+    }
 }
 
 impl<K: Resource> Store<K> {
@@ -246,7 +303,8 @@ impl<K: Resource> Store<K> {
             let uid = state
                 .objects
                 .get(key)
-                .and_then(|entry| entry.object.meta().uid.clone());
+                .and_then(|entry| entry.object.get())
+                .and_then(|object| object.meta().uid.clone());
             if let Some(uid) = uid {
                 state.ended.insert(key.clone(), uid);
             }
@@ -284,16 +342,13 @@ impl<K: Resource> Store<K> {
             let old = state.objects.insert(
                 key.clone(),
                 Entry {
-                    object: object.clone(),
+                    object: Kept::new(object.clone()),
                     version,
                     written,
                 },
             );
-            self.observed(
-                &key,
-                old.as_ref().map(|entry| &*entry.object),
-                Some(&*object),
-            );
+            let old = old.and_then(|entry| entry.object.get());
+            self.observed(&key, old.as_deref(), Some(&*object));
         }
         self.notify(&key);
     }
@@ -309,7 +364,7 @@ impl<K: Resource> Store<K> {
                 return;
             }
             let old = state.objects.remove(key);
-            self.observed(key, old.as_ref().map(|entry| &*entry.object), None);
+            self.ended(key, old);
         }
         self.notify(key);
     }
@@ -332,7 +387,7 @@ impl<K: Resource> Store<K> {
             // Nobody may act on what it said before: it is gone from the readable ones.
             let old = state.objects.remove(&key);
             if old.is_some() {
-                self.observed(&key, old.as_ref().map(|entry| &*entry.object), None);
+                self.ended(&key, old);
             }
             state.broken.insert(key.clone(), broken.clone()).as_ref() != Some(&broken)
         };
@@ -371,7 +426,7 @@ impl<K: Resource> Store<K> {
                 .collect();
             for key in missing {
                 let old = state.objects.remove(&key);
-                self.observed(&key, old.as_ref().map(|entry| &*entry.object), None);
+                self.ended(&key, old);
                 gone.push(key);
             }
             self.inner.relisted.send_modify(|relisted| {
@@ -429,8 +484,17 @@ impl<K: Resource> Store<K> {
 
     async fn feed(&self, events: impl Stream<Item = Result<Event<Tolerant<K>>, watcher::Error>>) {
         let mut events = pin!(events);
-        while let Some(event) = events.next().await {
-            self.heard(event);
+        let mut cooling = tokio::time::interval(COOLING);
+        cooling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                event = events.next() => match event {
+                    Some(event) => self.heard(event),
+                    None => return,
+                },
+                _ = cooling.tick(), if self.inner.packing.is_some() => self.cool(),
+            }
         }
     }
 }
@@ -529,6 +593,42 @@ mod tests {
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey::namespaced("n", name)
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_kept_as_text_and_comes_back_the_same() {
+        let store = Store::packed();
+        let told = Arc::new(AtomicUsize::new(0));
+        let olds = told.clone();
+        store.observe(move |_, old: Option<&ConfigMap>, _| {
+            if let Some(data) = old.and_then(|old| old.data.as_ref()) {
+                olds.fetch_add(data.len(), Ordering::Relaxed);
+            }
+        });
+        let mut whole = map("a", 3);
+        whole.data = Some([("k".to_owned(), "v".to_owned())].into());
+        let held = store.wrote(whole.clone());
+        let is_packed = || {
+            let state = store.inner.state.read();
+            matches!(state.objects[&key("a")].object, Kept::Packed { .. })
+        };
+        store.cool();
+        store.cool();
+        assert!(!is_packed(), "somebody holds it");
+        drop(held);
+        let _ = store.get(&key("a"));
+        store.cool();
+        assert!(!is_packed(), "somebody has just asked");
+        store.cool();
+        assert!(is_packed());
+        assert_eq!(*store.get(&key("a")).unwrap(), whole);
+        assert_eq!(*store.all()[0], whole);
+        store.heard(Ok(Event::Apply(read("a", 2))));
+        assert_eq!(*store.get(&key("a")).unwrap(), whole, "older news are none");
+        store.heard(Ok(Event::Apply(read("a", 4))));
+        assert_eq!(told.load(Ordering::Relaxed), 1, "observers see what it was");
+        assert_eq!(version_of(&store, "a"), Some(4));
+        assert!(!is_packed());
     }
 
     fn version_of(store: &Store<ConfigMap>, name: &str) -> Option<u64> {

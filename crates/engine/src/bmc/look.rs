@@ -221,7 +221,7 @@ impl BmcController {
         }
         let is_gone = |system: &SystemView| {
             let key = ObjectKey::cluster(&system.server);
-            self.context.servers.store.get(&key).is_none()
+            !self.context.servers.store.contains(&key)
         };
         if station.systems.iter().any(is_gone) {
             // Somebody deleted a Server, and its machine is still there: it is found anew.

@@ -52,6 +52,13 @@ impl BmcController {
         let name = bmc.name_any();
         let access = Access::Bmc(name.as_str().into());
         let service = greet(connected).await.map_err(ConnectError::Gateway)?;
+        // Until the end: what is read is some hundred kilobytes of documents, which only so many BMCs may hold at a time. Not before the
+        // BMC has answered, so that a hung one never holds a place.
+        let _place = if self.has_to_discover(&name) {
+            Some(self.onboarding.acquire().await)
+        } else {
+            None
+        };
         let systems = service.systems().await.map_err(ConnectError::Gateway)?;
         let shown = self.place(&name, &access, systems)?;
         if shown.iter().any(|system| self.is_to_be_discovered(system)) {
@@ -130,8 +137,7 @@ impl BmcController {
             self.context
                 .servers
                 .store
-                .get(&ObjectKey::cluster(server))
-                .is_some()
+                .contains(&ObjectKey::cluster(server))
         };
         let elsewhere = |identity: &Identity| {
             let live = self
@@ -211,15 +217,13 @@ impl BmcController {
                 all.push(None);
                 continue;
             }
-            // Not before the BMC has answered, so that a hung one never holds a place.
-            let _place = self.onboarding.acquire().await;
             let read = tokio::time::timeout(INVENTORY, service.inventory(&system.system)).await;
             all.push(match read {
-                Ok(Ok(inventory)) => Some(FirstRead {
-                    document: system.system.document().clone(),
+                Ok(Ok(inventory)) => Some(FirstRead::new(
+                    system.system.document(),
+                    &system.facts,
                     inventory,
-                    read_at: Timestamp::now(),
-                }),
+                )),
                 Ok(Err(error)) => return Err(ConnectError::Gateway(error).into()),
                 Err(_) => None,
             });
@@ -233,18 +237,15 @@ impl BmcController {
             Place::Taken { .. } => false,
             Place::Is { server } => {
                 let server = self.context.servers.store.get(&ObjectKey::cluster(server));
-                server.is_some_and(|server| {
-                    let conditions = server
-                        .status
-                        .as_ref()
-                        .map(|status| status.conditions.as_slice());
-                    !conditions::is_true(
-                        conditions.unwrap_or_default(),
-                        names::CONDITION_DISCOVERED,
-                    )
-                })
+                server.is_some_and(|server| !is_discovered(&server))
             }
         }
+    }
+
+    /// Whether a reading of this BMC will be a long one, as far as that is known before it is read.
+    fn has_to_discover(&self, bmc: &str) -> bool {
+        let servers = self.servers_of(bmc);
+        servers.is_empty() || !servers.iter().all(|server| is_discovered(server))
     }
 
     fn publish(
@@ -384,6 +385,14 @@ pub(crate) async fn greet(connected: &Connected) -> Result<Service, GatewayError
             after: watch::DEADLINE,
         }),
     }
+}
+
+fn is_discovered(server: &Server) -> bool {
+    let conditions = server
+        .status
+        .as_ref()
+        .map(|status| status.conditions.as_slice());
+    conditions::is_true(conditions.unwrap_or_default(), names::CONDITION_DISCOVERED)
 }
 
 fn server_of(system: &Shown) -> Option<&str> {

@@ -118,20 +118,25 @@ impl Controller {
 
     async fn read_inventory(&self, seen: &Seen) -> Result<Option<Duration>, ServerError> {
         let name = seen.server.name_any();
-        let (found, document, at) = match self.ctx.fleet.take_first_read(&name) {
-            Some(first) => (Ok(first.inventory), Some(first.document), first.read_at),
+        let (found, reading) = match self.ctx.fleet.take_first_read(&name) {
+            Some(first) => (Ok(first.inventory), Some(first.reading)),
             None => {
                 let (Some(bmc), Some(path)) = (&seen.machine.bmc, path(seen)) else {
                     return Ok(Some(SILENT));
                 };
-                let (found, document) = read_all(bmc, &path).await;
-                (found, document, Timestamp::now())
+                let (found, document) = self.read_all(bmc, &path).await;
+                let now = Timestamp::now();
+                let reading = document.map(|document| {
+                    Reading::of(&document, System::new(document.clone()).facts(), now)
+                });
+                (found, reading)
             }
         };
-        if let Some(document) = &document {
-            let facts = System::new(document.clone()).facts();
-            self.memory.entry(seen.key.clone()).or_default().reading =
-                Some(Reading::of(document, facts, at));
+        let at = reading
+            .as_ref()
+            .map_or_else(Timestamp::now, |reading| reading.at);
+        if let Some(reading) = reading {
+            self.memory.entry(seen.key.clone()).or_default().reading = Some(reading);
         }
         match found {
             Ok(found) => self.take_in(seen, &found, at).await?,
@@ -146,6 +151,28 @@ impl Controller {
             }
         }
         Ok(None)
+    }
+
+    async fn read_all(
+        &self,
+        bmc: &Bmc,
+        path: &str,
+    ) -> (Result<Found, GatewayError>, Option<Document>) {
+        gate::pass().await;
+        let read = async {
+            let service = Service::open(bmc).await?;
+            let system = service.system_at(path, Priority::Inventory).await?;
+            // Not before the BMC has answered, so that a hung one never holds a place.
+            let _place = self.readings.acquire().await;
+            let found = service.inventory(&system).await?;
+            Ok((found, system.document().clone()))
+        };
+        let read = read.await;
+        gate::pass().await;
+        match read {
+            Ok((found, document)) => (Ok(found), Some(document)),
+            Err(error) => (Err(error), None),
+        }
     }
 
     async fn take_in(&self, seen: &Seen, found: &Found, at: Timestamp) -> Result<(), ServerError> {
@@ -422,22 +449,6 @@ async fn read(bmc: &Bmc, path: &str, priority: Priority) -> Result<Document, Gat
     let document = bmc.get(path, priority).await;
     gate::pass().await;
     document
-}
-
-async fn read_all(bmc: &Bmc, path: &str) -> (Result<Found, GatewayError>, Option<Document>) {
-    gate::pass().await;
-    let read = async {
-        let service = Service::open(bmc).await?;
-        let system = service.system_at(path, Priority::Inventory).await?;
-        let found = service.inventory(&system).await?;
-        Ok((found, system.document().clone()))
-    };
-    let read = read.await;
-    gate::pass().await;
-    match read {
-        Ok((found, document)) => (Ok(found), Some(document)),
-        Err(error) => (Err(error), None),
-    }
 }
 
 /// The object with all that `amendment` says, at the version that was observed.

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use corten_api::{
     corten::{SectionState, ServerInventory, ServerRun},
-    metal::{PowerState, Server, ServerStatus},
+    metal::{PowerState, Server, ServerState, ServerStatus},
     names,
 };
 use corten_kit::ObjectKey;
@@ -15,8 +15,8 @@ use corten_lifecycle::{
     identity::{Identity, is_placeholder_uuid},
     policy::Policy,
     server::{
-        Abilities, Attachment, Boot, Claim, Drive, Inventory, Machine, Observed, Reach, Record,
-        Services,
+        Abilities, Attachment, Boot, Claim, Drive, Handover, Inventory, Machine, Observed, Reach,
+        Record, Services,
     },
 };
 use corten_redfish::{
@@ -48,7 +48,7 @@ pub(super) struct Memory {
 
 /// One reading of the ComputerSystem.
 #[derive(Clone, Debug)]
-pub(super) struct Reading {
+pub(crate) struct Reading {
     pub at: Timestamp,
     pub facts: SystemFacts,
     pub boot_override: Option<bool>,
@@ -191,6 +191,17 @@ impl Controller {
         })
     }
 
+    /// Forgets which drives the machine has while no rule can ask: whoever cleans reads them anew anyway. A fleet's worth of them is most of
+    /// what a server at rest would take.
+    pub(super) fn forget_drives(&self, seen: &Seen) {
+        if is_settled(&seen.observed)
+            && let Some(mut memory) = self.memory.get_mut(&seen.key)
+        {
+            memory.inventory = None;
+            memory.drives = Arc::default();
+        }
+    }
+
     /// Serial numbers of the drives in the recorded inventory, which is not written while the disks are dirty.
     async fn known_drives(&self, key: &ObjectKey) -> Result<Vec<String>, ServerError> {
         match self.ctx.inventories.live(key).await {
@@ -199,6 +210,19 @@ impl Controller {
             Err(error) => Err(ServerError::Observe(error)),
         }
     }
+}
+
+/// Discovered, in nobody's cleaning and in no run: only rules of discovery and cleaning look at an inventory.
+fn is_settled(observed: &Observed) -> bool {
+    let record = &observed.record;
+    let is_dirty = record.notes.dirty.is_some() || record.notes.cleaning.is_some();
+    let stands = match record.state {
+        Some(ServerState::Available) => !is_dirty,
+        Some(ServerState::Reserved) => record.claim.is_some(),
+        _ => false,
+    };
+    let is_handed_over = record.notes.handover == Handover::Unset;
+    stands && is_handed_over && record.discovered && observed.run.is_none()
 }
 
 fn serials(inventory: &ServerInventory) -> Vec<String> {
@@ -276,7 +300,7 @@ pub(super) fn identity(facts: &SystemFacts) -> Identity {
 
 impl Reading {
     /// Reads a ComputerSystem document.
-    pub(super) fn of(document: &Document, facts: SystemFacts, at: Timestamp) -> Self {
+    pub(crate) fn of(document: &Document, facts: SystemFacts, at: Timestamp) -> Self {
         let root = document.root();
         let boot = root.object("Boot");
         let resets = action::inline_values(root, "#ComputerSystem.Reset", "ResetType");

@@ -63,8 +63,8 @@ pub(super) fn start(
         tasks,
         send,
         move |_, send| {
-            for server in servers.all() {
-                let _ = send.send(ObjectKey::of(&*server));
+            for key in servers.keys() {
+                let _ = send.send(key);
             }
         },
     );
