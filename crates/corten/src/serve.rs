@@ -1,6 +1,7 @@
 //! `corten serve`: checks that it may act, then runs the controllers until it is asked to stop.
 
 mod args;
+mod boot;
 mod cluster;
 mod others;
 mod selector;
@@ -41,6 +42,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         checked = cluster::prepare(&client, &args, &readiness) => checked?,
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
     }
+    let boot = args.services.prepare(&client, &args.namespace).await?;
+    engine.services = boot.as_ref().map(boot::Prepared::services);
     let ours = others::Ours {
         namespace: args.namespace.clone(),
         claims_lease: CLAIMS_LEASE,
@@ -75,10 +78,30 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     });
     let (tell, context) = oneshot::channel();
+    let tell_boot = boot.map(|boot| {
+        let (tell, context) = oneshot::channel::<corten_engine::Context>();
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            match stop.run_until_cancelled(context).await {
+                Some(Ok(context)) => boot.serve(&context, stop).await,
+                // The engine ended before it began, and its own task says why.
+                _ => {
+                    stop.cancelled().await;
+                    Ok(())
+                }
+            }
+        });
+        tell
+    });
     tasks.spawn({
         let (client, stop) = (client.clone(), stop.clone());
         async move {
-            let tell = |context: &corten_engine::Context| drop(tell.send(context.clone()));
+            let tell = |context: &corten_engine::Context| {
+                if let Some(tell_boot) = tell_boot {
+                    drop(tell_boot.send(context.clone()));
+                }
+                drop(tell.send(context.clone()));
+            };
             Box::pin(corten_engine::run_told(client, engine, stop, tell))
                 .await
                 .context("the engine")

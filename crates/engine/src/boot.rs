@@ -229,6 +229,10 @@ impl Reconcile for BootController {
             Some(images) => self.fetches.look(images, key, image),
             None => Resolution::NotWanted,
         };
+        // What was verified before stays so while this process, which is new, looks at it again.
+        if resolution == Resolution::UnderWay && is_ready(&boot) {
+            return Ok(Next::Done);
+        }
         let decision = decide(&Observed {
             image,
             mode: boot.annotations().get(names::BOOT_MODE).map(String::as_str),
@@ -249,6 +253,17 @@ impl Reconcile for BootController {
             Decision::Error { .. } => Next::Done,
         })
     }
+}
+
+/// Ready, by the image that it has now.
+fn is_ready(boot: &ServerBootConfiguration) -> bool {
+    let status = boot.status.as_ref();
+    let ready = status.is_some_and(|status| {
+        status.state == Some(ServerBootConfigurationState::Ready)
+            && conditions::get(&status.conditions, names::CONDITION_IMAGE_VALIDATION)
+                .is_some_and(|known| known.observed_generation == boot.metadata.generation)
+    });
+    ready && boot.annotations().contains_key(names::IMAGE_DIGEST)
 }
 
 fn ignition_secret(boot: &ServerBootConfiguration) -> Option<&str> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use corten_api::names;
-use corten_boot::{links::PublicAddress, token::Keys};
+use corten_boot::{links::PublicAddress, token::KeyRing};
 use corten_lifecycle::{image::ImageReference, retention::Limits};
 use corten_redfish::GatewayConfig;
 
@@ -26,7 +26,7 @@ pub struct BootServices {
     /// Addresses.
     pub address: PublicAddress,
     /// Keys.
-    pub keys: Arc<Keys>,
+    pub keys: KeyRing,
     /// Who fetches images; without it only an image's text is checked, and nothing is served.
     pub images: Option<Arc<dyn Images>>,
 }
@@ -39,6 +39,9 @@ pub trait Images: Debug + Send + Sync {
     /// # Errors
     /// [`ImageFailure`].
     async fn fetch(&self, image: &ImageReference) -> Result<FetchedImage, ImageFailure>;
+
+    /// The disk image of this digest, if it was fetched in this process.
+    fn disk(&self, digest: &str) -> Option<DiskImage>;
 }
 
 /// An image that is in the cache, verified.
@@ -50,6 +53,15 @@ pub struct FetchedImage {
     pub what: String,
     /// It is written to a disk, not booted as it is.
     pub is_disk_image: bool,
+}
+
+/// A disk image, as the probe is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskImage {
+    /// SHA-256 of the bytes as they are served, hexadecimal.
+    pub sha256: String,
+    /// How it is packed, as [`corten_wire::WriteGrant::compression`] has it.
+    pub packing: &'static str,
 }
 
 /// Why an image was not fetched.

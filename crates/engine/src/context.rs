@@ -203,7 +203,9 @@ impl Context {
             server_uid: server.uid()?,
             nonce: nonce.to_owned(),
         };
-        let links = services.address.links(&services.keys, &ticket, None);
+        let links = services
+            .address
+            .links(&services.keys.current(), &ticket, None);
         links
             .inspect_err(|error| tracing::error!(server = %ticket.server, %error, "no boot token"))
             .ok()

@@ -5,6 +5,7 @@
 
 mod answers;
 mod data;
+mod images;
 
 use std::sync::{Arc, Weak};
 
@@ -80,7 +81,7 @@ impl Desk for EngineDesk {
         self.slot.controller()?.register(ticket, registration).await
     }
 
-    async fn booted(&self, ticket: &Ticket) -> Result<(), Refusal> {
-        self.slot.controller()?.booted(ticket).await
+    async fn booted(&self, ticket: &Ticket, system_uuid: Option<&str>) -> Result<(), Refusal> {
+        self.slot.controller()?.booted(ticket, system_uuid).await
     }
 }

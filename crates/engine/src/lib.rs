@@ -28,7 +28,9 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-pub use config::{BootProvider, BootServices, EngineConfig, FetchedImage, ImageFailure, Images};
+pub use config::{
+    BootProvider, BootServices, DiskImage, EngineConfig, FetchedImage, ImageFailure, Images,
+};
 pub use context::Context;
 pub use inband::{DeskSlot, EngineDesk};
 

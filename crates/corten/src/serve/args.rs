@@ -161,6 +161,9 @@ pub struct Args {
     #[arg(long, env = "CORTEN_SHUTDOWN_GRACE", default_value = "20s", value_parser = duration::parse, value_name = "TIME", help_heading = "Limits")]
     pub shutdown_grace: Duration,
 
+    #[command(flatten)]
+    pub services: super::boot::Args,
+
     /// Where /healthz, /readyz and /metrics are served, over plain HTTP.
     #[arg(
         long,

@@ -208,8 +208,18 @@ impl Controller {
         Ok(())
     }
 
-    pub(crate) async fn booted(&self, ticket: &Ticket) -> Result<(), Refusal> {
+    pub(crate) async fn booted(
+        &self,
+        ticket: &Ticket,
+        system_uuid: Option<&str>,
+    ) -> Result<(), Refusal> {
         let seen = self.look_at(ticket).await?;
+        let told = Identity::new(system_uuid.unwrap_or_default(), "");
+        if !told.is_empty() && expected(&seen).contradicts(&told) {
+            return Err(Refusal::Conflict(
+                "another machine says that it was booted".into(),
+            ));
+        }
         let at = seen.server.spec.boot_configuration_ref.as_ref();
         let boot = at.and_then(|at| {
             self.ctx
@@ -285,10 +295,20 @@ impl Controller {
             .links(&seen.server, &ticket.nonce)
             .ok_or_else(|| Refusal::NotNow("no boot services".into()))?;
         let hints = self.hints(seen).map_err(Refusal::Conflict)?;
+        let Target::Image { digest, .. } = image(self, seen)? else {
+            return Err(Refusal::Nothing("no image is to be written".into()));
+        };
+        let images = self.ctx.config.services.as_ref();
+        let disk = images
+            .and_then(|services| services.images.as_ref())
+            .and_then(|images| images.disk(&digest))
+            .ok_or_else(|| Refusal::NotNow("its image is being fetched again".into()))?;
         let data = self.user_data(ticket).await?;
         let has_data = data.user_data.is_some() || data.ignition.is_some();
         Ok(WriteGrant {
             url: links.image(),
+            sha256: Some(disk.sha256),
+            compression: disk.packing.to_owned(),
             hints,
             drives,
             config_drive: has_data.then(|| links.config_drive()),

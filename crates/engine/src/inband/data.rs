@@ -117,7 +117,10 @@ impl Controller {
         let claim = self.ctx.claims.objects.live(&key).await.map_err(unread)?;
         let secrets = &self.ctx.connector.secrets;
         let mut data = UserData {
-            meta_data: meta_data(&claim.uid().unwrap_or_default(), &claim.name_any()).into(),
+            meta_data: corten_boot::userdata::meta_data(
+                &claim.uid().unwrap_or_default(),
+                &claim.name_any(),
+            ),
             ..UserData::default()
         };
         if let Some(to) = claim
@@ -130,7 +133,15 @@ impl Controller {
                 .core(&at.namespace, &to.name)
                 .await
                 .map_err(unread)?;
-            data.ignition = value(&secret, "ignition");
+            let keys = secret.data.iter().flatten();
+            let keys = keys
+                .map(|(key, bytes)| (key.clone(), bytes.0.clone()))
+                .collect();
+            // The error says where, never what.
+            let ignition = corten_boot::userdata::ignition(&keys).map_err(|error| {
+                Refusal::Conflict(format!("Secret {}/{}: {error}", at.namespace, to.name))
+            })?;
+            data.ignition = Some(ignition.to_string().into());
         }
         if let Some(to) = claim
             .spec
@@ -205,10 +216,6 @@ fn interfaces(registration: &Registration) -> Vec<NetworkInterface> {
             }
         })
         .collect()
-}
-
-fn meta_data(instance: &str, hostname: &str) -> String {
-    format!("instance-id: {instance}\nlocal-hostname: {hostname}\n")
 }
 
 fn value(secret: &k8s_openapi::api::core::v1::Secret, key: &str) -> Option<bytes::Bytes> {
