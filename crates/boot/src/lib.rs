@@ -3,9 +3,12 @@
 //! This room serves and keeps artefacts. It decides nothing: whom something is served to, and what a probe may do, is asked of the [`Desk`],
 //! which the engine implements from live objects.
 
+pub mod artefacts;
+pub mod cache;
 pub mod cpio;
 pub mod desk;
 pub mod grub;
+pub mod image;
 pub mod ipxe;
 pub mod iso;
 pub mod links;

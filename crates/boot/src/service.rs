@@ -58,9 +58,8 @@ pub async fn bind(
     desk: Arc<dyn Desk>,
     artefacts: Arc<dyn Artefacts>,
 ) -> Result<Bound, ServeError> {
-    let listen = |address: SocketAddr| {
-        listener(address).map_err(|error| ServeError::Listen(address, error))
-    };
+    let listen =
+        |address: SocketAddr| listener(address).map_err(|error| ServeError::Listen(address, error));
     let plain = listen(config.http)?;
     let secure = match config.https {
         Some((address, tls)) => Some((listen(address)?, TlsAcceptor::from(tls))),

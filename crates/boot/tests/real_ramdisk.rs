@@ -1,7 +1,12 @@
 //! The ramdisk from the distribution's kernel, and its boot by real UEFI firmware. Needs a static probe (`CORTEN_PROBE`), a kernel with its modules
 //! (`/boot`, or another root in `CORTEN_KERNEL_ROOT`), `systemd-boot-efi`, and for the boot `qemu-system-x86` and `ovmf`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    missing_docs
+)]
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};

@@ -27,6 +27,7 @@
 //! No file system is needed.
 
 pub mod agent;
+pub mod burnin;
 pub mod cleanup;
 pub mod config;
 pub mod device;

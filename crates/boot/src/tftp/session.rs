@@ -47,10 +47,10 @@ pub(super) async fn transfer(
     let wait = Duration::from_secs(u64::from(request.timeout.unwrap_or(1)));
     let block = usize::from(request.block.unwrap_or(512));
     let window = usize::from(request.window.unwrap_or(1));
-    if let Some(acknowledgement) = packet::acknowledgement(&request, length) {
-        if !begin(&socket, &acknowledgement, wait).await? {
-            return Ok(());
-        }
+    if let Some(acknowledgement) = packet::acknowledgement(&request, length)
+        && !begin(&socket, &acknowledgement, wait).await?
+    {
+        return Ok(());
     }
     let mut source = Source {
         pieces: Pieces::new(pieces, 0, length),

@@ -192,6 +192,6 @@ proptest! {
         let ticket = Ticket { server, server_uid, nonce };
         let keys = keys(&[1]);
         let token = keys.sign(&ticket, Purpose::Probe, None).unwrap();
-        prop_assert_eq!(keys.check(token.expose(), Purpose::Probe, at(0)), Ok(Shown { ticket: ticket, end: None }));
+        prop_assert_eq!(keys.check(token.expose(), Purpose::Probe, at(0)), Ok(Shown { ticket, end: None }));
     }
 }

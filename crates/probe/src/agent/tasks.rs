@@ -122,8 +122,22 @@ fn failed(message: impl Into<String>) -> Report {
 }
 
 impl Agent {
-    pub(super) fn burn_in(&self, _limits: &BurnIn, _watch: &Watch) -> Report {
-        failed("this probe cannot do a burn-in")
+    pub(super) fn burn_in(&self, limits: &BurnIn, watch: &Watch) -> Report {
+        let result = crate::burnin::run(&self.root, limits, watch.stop(), &|percent| {
+            watch.say("burn-in", percent);
+        });
+        let stopped = watch.stop().reason();
+        let is_good = result.errors.is_empty() && stopped.is_none();
+        Report {
+            outcome: if is_good {
+                Outcome::Succeeded
+            } else {
+                Outcome::Failed
+            },
+            message: stopped.unwrap_or_else(|| result.errors.join("; ")),
+            burn_in: Some(result),
+            ..Report::default()
+        }
     }
 
     pub(super) fn erase(&self, grant: &EraseGrant, watch: &Watch) -> Report {
