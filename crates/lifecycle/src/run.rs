@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use corten_api::metal::PowerState;
 
-use crate::server::Machine;
+use crate::server::{Machine, Media};
 
 /// How long one mutating call may take, from the written intent to the BMC's answer.
 pub const CALL: SignedDuration = SignedDuration::from_secs(6);
@@ -69,8 +69,10 @@ pub enum Step {
     BootNetworkOnce,
     /// No boot override any more.
     ClearBootOverride,
-    /// Takes out all virtual media.
+    /// Takes out all virtual media: what a plan says, carried out as one [`Step::EjectMedium`] a slot.
     EjectMedia,
+    /// Takes out the medium in the slot at this path.
+    EjectMedium(String),
     /// Erases the drive with this serial number by `Drive.SecureErase`.
     EraseDrive(String),
     /// Sets the locator light.
@@ -276,6 +278,8 @@ impl fmt::Display for Step {
             Self::BootNetworkOnce => f.write_str("BootNetworkOnce"),
             Self::ClearBootOverride => f.write_str("ClearBootOverride"),
             Self::EjectMedia => f.write_str("EjectMedia"),
+            // The slot is a path, which begins with a slash.
+            Self::EjectMedium(slot) => write!(f, "EjectMedia{slot}"),
             Self::EraseDrive(serial) => write!(f, "EraseDrive/{serial}"),
             Self::SetIndicatorLed(led) => write!(f, "SetIndicatorLED/{led}"),
             Self::SetBootOrder => f.write_str("SetBootOrder"),
@@ -306,6 +310,7 @@ impl FromStr for Step {
             ("BootNetworkOnce", None) => Ok(Self::BootNetworkOnce),
             ("ClearBootOverride", None) => Ok(Self::ClearBootOverride),
             ("EjectMedia", None) => Ok(Self::EjectMedia),
+            ("EjectMedia", Some(slot)) => Ok(Self::EjectMedium(format!("/{slot}"))),
             ("SetBootOrder", None) => Ok(Self::SetBootOrder),
             ("EraseDrive", Some(serial)) => Ok(Self::EraseDrive(serial.to_owned())),
             ("SetIndicatorLED", Some(led)) => Ok(Self::SetIndicatorLed(led.to_owned())),
@@ -342,6 +347,13 @@ pub fn settle(intent: &Intent, machine: &Machine) -> Settlement {
         Step::SetIndicatorLed(led) => (
             machine.led.as_ref().map(|seen| seen == led),
             "locator light read again".into(),
+        ),
+        Step::EjectMedium(slot) => (
+            match &machine.media {
+                Media::Inserted(slots) => Some(!slots.contains(slot)),
+                Media::Unread | Media::Unreadable(_) => None,
+            },
+            "virtual media read again".into(),
         ),
         Step::EjectMedia | Step::EraseDrive(_) | Step::SetBootOrder => {
             (None, "nothing the machine shows can tell".into())

@@ -13,8 +13,8 @@ use crate::{
     run::{Before, CALL, Closed, Done, Intent, Outcome, Phase, Run, Step},
     server::{
         Abilities, Act, Amendment, Attachment, Boot, Claim, ClaimKey, Decision, Drive, Finding,
-        Guard, Inventory, Machine, Notes, Observed, Reach, Reclaim, Record, Tombstone, after,
-        condition, decide,
+        Guard, Inventory, Machine, Media, Notes, Observed, Reach, Reclaim, Record, Tombstone,
+        after, condition, decide,
     },
 };
 
@@ -32,6 +32,10 @@ pub(super) struct Iron {
     pub drives: Vec<Drive>,
     pub erased: Vec<String>,
     pub led: &'static str,
+    /// Slots that hold a virtual medium.
+    pub media: Vec<String>,
+    /// The BMC says that it ejects, and does not.
+    pub stuck: bool,
     pub can: Abilities,
 }
 
@@ -125,6 +129,8 @@ impl Bench {
                 drives: vec![drive("D1"), drive("D2")],
                 erased: Vec::new(),
                 led: "Off",
+                media: Vec::new(),
+                stuck: false,
                 can: Abilities::default(),
             },
             answers: true,
@@ -363,6 +369,12 @@ impl Bench {
         match act {
             Act::Nothing | Act::Show => {}
             Act::ReadMachine => self.reading = self.answers.then(|| self.look()),
+            Act::ReadMedia => {
+                self.reading = self.answers.then(|| Machine {
+                    media: Media::Inserted(self.iron.media.clone()),
+                    ..self.look()
+                });
+            }
             Act::ReadInventory => {
                 self.reading = self.answers.then(|| self.look());
                 self.inventory = Some(Inventory {
@@ -463,6 +475,7 @@ impl Bench {
             boot_override: Some(self.iron.boot_override),
             led: Some(self.iron.led.into()),
             boot_order: Vec::new(),
+            media: Media::Unread,
             can: self.iron.can,
         }
     }
@@ -518,6 +531,9 @@ impl Bench {
             Step::BootNetworkOnce => self.iron.boot_override = true,
             Step::ClearBootOverride => self.iron.boot_override = false,
             Step::EraseDrive(_) => return Outcome::Accepted,
+            Step::EjectMedium(slot) if !self.iron.stuck => {
+                self.iron.media.retain(|other| other != slot);
+            }
             _ => {}
         }
         Outcome::Succeeded
