@@ -2,6 +2,7 @@
 
 mod args;
 mod cluster;
+mod metrics;
 mod others;
 mod selector;
 
@@ -78,7 +79,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     tasks.spawn({
         let (client, stop) = (client.clone(), stop.clone());
         async move {
-            let tell = |context: &corten_engine::Context| drop(tell.send(context.clone()));
+            let tell = |context: &corten_engine::Context| {
+                metrics::Fleet::register(context);
+                drop(tell.send(context.clone()));
+            };
             Box::pin(corten_engine::run_told(client, engine, stop, tell))
                 .await
                 .context("the engine")

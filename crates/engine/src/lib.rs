@@ -27,7 +27,7 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-pub use config::{BootProvider, EngineConfig};
+pub use config::{BootProvider, EngineConfig, LEAST_LEASE};
 pub use context::Context;
 
 /// Why an engine ended other than by its shutdown. Starting again helps.

@@ -34,7 +34,7 @@ const LOOK: SignedDuration = SignedDuration::from_hours(1);
 const TRIES: usize = 3;
 /// A drive that was refused is tried again after this long.
 const AGAIN: SignedDuration = SignedDuration::from_secs(30);
-/// One of which nobody knows whether it began is not asked for again before: by then a drive shows an operation if it has one, or a quick one is over.
+/// One of which nobody knows whether it began, on a drive that does not tell what it is busy with, is not asked for again before.
 const UNKNOWN: SignedDuration = SignedDuration::from_mins(10);
 /// So many drives of one machine are erased side by side, if its BMC takes them.
 const AT_ONCE: usize = 8;
@@ -262,7 +262,11 @@ fn proceed(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) -> Decision
                 message,
             });
         }
-        let pause = if done.outcome == Outcome::Unknown {
+        let is_seen = o.inventory.iter().flat_map(|read| &read.drives);
+        let is_seen = is_seen
+            .filter(|drive| &drive.serial == serial)
+            .any(|drive| drive.lists_operations);
+        let pause = if done.outcome == Outcome::Unknown && !is_seen {
             UNKNOWN
         } else {
             AGAIN

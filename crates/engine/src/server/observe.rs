@@ -315,6 +315,7 @@ fn for_cleaning(found: &FoundDrive) -> Drive {
             None => place.to_owned(),
         },
         can_erase: found.secure_erase.is_some(),
+        lists_operations: found.lists_operations,
         attachment: if drive::is_on_fabric(found) {
             Attachment::Fabric
         } else if found.multipath {

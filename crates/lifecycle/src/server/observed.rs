@@ -295,6 +295,8 @@ pub struct Drive {
     pub label: String,
     /// The BMC offers `Drive.SecureErase`.
     pub can_erase: bool,
+    /// It lists its operations, and is looked at before each erasure: one that is under way is seen.
+    pub lists_operations: bool,
     /// How it is attached.
     pub attachment: Attachment,
 }

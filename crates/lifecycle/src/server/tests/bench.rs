@@ -97,6 +97,7 @@ pub(super) fn drive(serial: &str) -> Drive {
         serial: serial.into(),
         label: "disk, bay".into(),
         can_erase: true,
+        lists_operations: false,
         attachment: Attachment::Local,
     }
 }
