@@ -172,8 +172,6 @@ pub const CONDITION_IDENTITY_DISPUTED: &str = "IdentityDisputed";
 pub const CONDITION_ERASED: &str = "Erased";
 /// Server: the machine is confirmed off for the release that is under way.
 pub const CONDITION_POWERED_OFF: &str = "PoweredOff";
-/// Server: the brake keeps destructive work back.
-pub const CONDITION_BRAKED: &str = "Braked";
 /// ServerClaim: it has a server, or why not.
 pub const CONDITION_BOUND: &str = "Bound";
 /// ServerClaim: its server is being given back, and what that waits for.

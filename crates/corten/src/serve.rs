@@ -3,6 +3,7 @@
 mod args;
 mod boot;
 mod cluster;
+mod metrics;
 mod others;
 mod selector;
 
@@ -100,6 +101,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 if let Some(tell_boot) = tell_boot {
                     drop(tell_boot.send(context.clone()));
                 }
+                metrics::Fleet::register(context);
                 drop(tell.send(context.clone()));
             };
             Box::pin(corten_engine::run_told(client, engine, stop, tell))

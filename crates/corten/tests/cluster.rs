@@ -160,7 +160,15 @@ async fn a_standby_takes_over_when_the_first_ends(client: &Client, kubeconfig: &
     let second = serve(kubeconfig, other).kill_on_drop(true).spawn().unwrap();
     assert!(becomes(other, "ready: standing by").await);
     assert!(get(other, "/healthz").await.contains("ok"));
-    assert!(get(one, "/metrics").await.ends_with("# EOF\n"));
+    let metrics = get(one, "/metrics").await;
+    assert!(metrics.ends_with("# EOF\n"));
+    for name in [
+        "corten_bmc_requests_total 0",
+        "# TYPE corten_servers gauge",
+        "# TYPE corten_bmc_last_seen_timestamp_seconds gauge",
+    ] {
+        assert!(metrics.contains(name), "{name} is not in\n{metrics}");
+    }
     signal(&first, "TERM").await;
     ends_in_order(first).await;
     assert!(

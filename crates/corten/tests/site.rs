@@ -196,9 +196,20 @@ async fn serve_needs_only_the_rights_in_deploy_and_no_password_leaves_a_secret()
         .collect();
     assert!(refused.is_empty(), "rights are missing: {refused:#?}");
 
+    let metrics = metrics(port).await;
+    for series in [
+        "corten_servers{state=\"",
+        "corten_bmc_last_seen_timestamp_seconds{bmc=\"",
+    ] {
+        assert!(metrics.contains(series), "{series} is not in\n{metrics}");
+    }
+    assert!(
+        !metrics.contains("corten_bmc_requests_total 0\n"),
+        "{metrics}"
+    );
     let mut places = vec![
         ("the log".to_owned(), said),
-        ("/metrics".to_owned(), metrics(port).await),
+        ("/metrics".to_owned(), metrics),
         ("the command lines".to_owned(), command_lines()),
     ];
     for crd in corten_api::crds() {

@@ -10,6 +10,12 @@ use corten_redfish::GatewayConfig;
 
 use crate::{connect::address::Cidr, macdb::MacDatabase};
 
+/// The shortest lease under which a step can be sent: a call must end before the lease does, a fifth of which is kept as a margin for
+/// clocks that drift, and the lease is a little old when the step is due.
+pub const LEAST_LEASE: Duration = Duration::from_millis(
+    corten_lifecycle::run::CALL.as_secs().unsigned_abs() * 1000 * 5 / 4 + 2500,
+);
+
 /// Who answers ServerBootConfigurations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BootProvider {
@@ -96,6 +102,7 @@ pub struct EngineConfig {
     /// This replica, unique among all.
     pub instance: String,
     /// How long a replica that went silent keeps others out.
+    /// Shorter than [`LEAST_LEASE`], nothing that changes hardware is ever sent.
     pub lease_duration: Duration,
     /// BMCs that are looked at, at once.
     pub concurrency: usize,

@@ -25,6 +25,9 @@ mod tests;
 
 pub use hardware::{Erasure, Hardware, SendError, Sent};
 
+/// How long the reading before a step may take: what was decided is not carried out on the ground of what was true long ago.
+const READING: Duration = Duration::from_secs(30);
+
 /// Where runs are recorded. In production the API server; every write carries the observed version.
 pub trait Records: Send + Sync {
     /// Records a new run. Fails if one of its name exists.
@@ -113,7 +116,7 @@ impl<R: Records, L: Right> Executor<R, L> {
         &self.records
     }
 
-    /// Writes the intent, sends `step`, records what became of it. Returns the run as recorded last.
+    /// Reads what `step` needs, writes the intent, sends it, records what became of it. Returns the run as recorded last.
     ///
     /// # Errors
     /// See [`ExecutorError`]; after each of them the recorded run is the truth.
@@ -128,6 +131,25 @@ impl<R: Records, L: Right> Executor<R, L> {
         if status.intent.is_some() {
             return Err(ExecutorError::Unsettled);
         }
+        // Reading takes its time on a slow BMC; the deadline is for the one request that changes something.
+        let prepared = tokio::time::timeout(READING, hardware.prepare(step))
+            .await
+            .unwrap_or_else(|_| {
+                let why = format!("what it needs could not be read within {READING:?}");
+                Err(SendError::NotSent(why))
+            });
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let (outcome, why) = match error {
+                    SendError::Refused(why) => (StepOutcome::Failed, why),
+                    SendError::NotSent(why) | SendError::Unknown(why) => {
+                        (StepOutcome::NotSent, why)
+                    }
+                };
+                return self.end(run, step, outcome, why, None).await;
+            }
+        };
         let written_at = (self.clock)();
         let deadline = written_at.checked_add(run::CALL).unwrap_or(Timestamp::MAX);
         if !self.right.outlives(deadline) {
@@ -166,7 +188,7 @@ impl<R: Records, L: Right> Executor<R, L> {
                 None,
             )
         } else {
-            match tokio::time::timeout(left, hardware.send(step)).await {
+            match tokio::time::timeout(left, hardware.send(step, prepared)).await {
                 Ok(Ok(sent)) => match sent {
                     Sent::Done { evidence } => (StepOutcome::Succeeded, evidence, None),
                     Sent::Task { uri } => (StepOutcome::Accepted, format!("task {uri}"), Some(uri)),

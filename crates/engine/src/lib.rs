@@ -30,6 +30,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use config::{
     BootProvider, BootServices, DiskImage, EngineConfig, FetchedImage, ImageFailure, Images,
+    LEAST_LEASE,
 };
 pub use context::Context;
 pub use inband::{DeskSlot, EngineDesk};

@@ -12,6 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use prometheus_client::{
+    collector::Collector,
     encoding::{EncodeLabelSet, text},
     metrics::{
         counter::Counter,
@@ -103,6 +104,11 @@ impl Metrics {
     /// Adds a metric of a room's own. `name` gets the prefix `corten_`.
     pub fn register(name: &str, help: &str, metric: impl Metric) {
         OWN.registry.lock().register(name, help, metric);
+    }
+
+    /// Adds numbers that are read when somebody asks. Names get the prefix `corten_`.
+    pub fn register_collector(collector: Box<dyn Collector>) {
+        OWN.registry.lock().register_collector(collector);
     }
 
     /// All metrics, in OpenMetrics text.

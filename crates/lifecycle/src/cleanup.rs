@@ -20,7 +20,9 @@ use crate::{
     run::{Kind, Outcome, Phase, Run, Step},
     server::{
         Act, Amendment, Attachment, Decision, Drive, HANDED_OVER, Handover, Inventory, Observed,
-        Reach, after, condition, leftover, pursuit, send, take_over, unreachable_now,
+        Reach, after, condition, leftover,
+        pursuit::{self, Tidy},
+        send, take_over, unreachable_now,
     },
 };
 
@@ -32,6 +34,14 @@ const UNREAD: SignedDuration = SignedDuration::from_secs(20);
 const LOOK: SignedDuration = SignedDuration::from_hours(1);
 /// So often one drive may fail in one run.
 const TRIES: usize = 3;
+/// A drive that was refused is tried again after this long.
+const AGAIN: SignedDuration = SignedDuration::from_secs(30);
+/// One of which nobody knows whether it began, on a drive that does not tell what it is busy with, is not asked for again before.
+const UNKNOWN: SignedDuration = SignedDuration::from_mins(10);
+/// So many drives of one machine are erased side by side, if its BMC takes them.
+const AT_ONCE: usize = 8;
+/// Virtual drives that cannot be emptied are looked at again after this long.
+const MEDIA: SignedDuration = SignedDuration::from_mins(2);
 
 /// The drives of a machine, sorted by what can be done with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -142,8 +152,11 @@ pub(crate) fn decide(o: &Observed) -> Decision {
     if matches!(o.reach, Reach::Lost { .. }) {
         return unreachable_now(o, base);
     }
-    if let Some(serial) = o.run.as_ref().and_then(unfinished) {
-        return follow(base, serial);
+    let under_way = o.run.as_ref().and_then(unfinished);
+    if let (Some(serial), Some(run)) = (&under_way, &o.run)
+        && (is_waived(o) || !Erasures::of(run).may_begin_more(run))
+    {
+        return follow(base, serial.clone());
     }
     if let Some(run) = o.run.as_ref().filter(|run| is_by_probe(run))
         && let Some(doing) = probed::pursue(o, run, &base)
@@ -154,6 +167,9 @@ pub(crate) fn decide(o: &Observed) -> Decision {
         return base.with(Act::ReadMachine);
     };
     if machine.power != PowerState::Off {
+        if let Some(serial) = under_way {
+            return follow(base, serial);
+        }
         return found_running(o, base);
     }
     // A list from before the machine came back may lack what its tenant put in.
@@ -172,6 +188,9 @@ pub(crate) fn decide(o: &Observed) -> Decision {
     let listed = match &o.inventory {
         Some(read) if read.unread.is_empty() && is_recent(read) => read,
         Some(read) if !read.unread.is_empty() && after(read.read_at, UNREAD) > o.now => {
+            if let Some(serial) = under_way {
+                return follow(base, serial);
+            }
             let message = format!(
                 "these sections could not be read: {}",
                 read.unread.join(", ")
@@ -230,42 +249,117 @@ fn begin(
 
 fn proceed(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) -> Decision {
     let base = erasing(base);
+    let erasures = Erasures::of(run);
+    let beside = erasures.under_way.first();
+    let mut due: Option<jiff::Timestamp> = None;
     for step in &run.plan {
         let Step::EraseDrive(serial) = step else {
             continue;
         };
-        match run.last(step).map(|done| (done.outcome, done)) {
-            Some((Outcome::Succeeded, _)) => {}
-            Some((Outcome::Accepted, _)) => return follow(base, serial.clone()),
+        let last = run.last(step);
+        match last.map(|done| done.outcome) {
+            Some(Outcome::Succeeded | Outcome::Accepted) => continue,
             _ if !sorted.erasable.contains(serial) => {
+                // What is under way is followed to its end first: a closed run follows nothing.
+                if beside.is_some() {
+                    continue;
+                }
                 return base.with(Act::FinishRun {
                     phase: Phase::Failed,
                     message: format!("the drive {serial} of the plan is not there any more, or cannot be erased; a new plan is made"),
                 });
             }
-            None => return send(o, base, step.clone()),
-            Some((_, done)) if run.failures(step) >= TRIES => {
-                return waiting(
-                    base,
-                    "ErasureFailed",
-                    &format!("the drive {serial} could not be erased: {}", done.evidence),
-                )
-                .with(Act::FinishRun {
-                    phase: Phase::Failed,
-                    message: format!("the drive {serial} could not be erased: {}", done.evidence),
-                });
+            _ if beside.is_some() && !erasures.has_room() => continue,
+            _ => {}
+        }
+        let Some(done) = last else {
+            return send(o, base, step.clone());
+        };
+        if erasures.failures(serial) >= TRIES {
+            if beside.is_some() {
+                continue;
             }
-            Some((_, done)) => {
-                let again = after(done.finished_at, SignedDuration::from_secs(30));
-                return if o.now < again {
-                    base.until(again)
-                } else {
-                    send(o, base, step.clone())
-                };
+            let message = format!("the drive {serial} could not be erased: {}", done.evidence);
+            return waiting(base, "ErasureFailed", &message).with(Act::FinishRun {
+                phase: Phase::Failed,
+                message,
+            });
+        }
+        let is_seen = o.inventory.iter().flat_map(|read| &read.drives);
+        let is_seen = is_seen
+            .filter(|drive| &drive.serial == serial)
+            .any(|drive| drive.lists_operations);
+        let pause = if done.outcome == Outcome::Unknown && !is_seen {
+            UNKNOWN
+        } else {
+            AGAIN
+        };
+        let again = after(done.finished_at, pause);
+        if o.now >= again {
+            return send(o, base, step.clone());
+        }
+        due = Some(due.map_or(again, |due| due.min(again)));
+    }
+    match (beside, due) {
+        (Some(serial), _) => follow(base, serial.clone()),
+        (None, Some(again)) => base.until(again),
+        (None, None) => verdict(o, base, run, sorted),
+    }
+}
+
+/// The erasures of a run, as its results tell them in their order.
+#[derive(Debug, Default)]
+struct Erasures {
+    /// Begun and not ended.
+    under_way: Vec<String>,
+    /// Ends that count against a drive.
+    failed: Vec<String>,
+    /// The BMC refused one while another was under way: it takes one at a time.
+    one_at_a_time: bool,
+}
+
+impl Erasures {
+    fn of(run: &Run) -> Self {
+        let mut erasures = Self::default();
+        for done in &run.results {
+            let Step::EraseDrive(serial) = &done.step else {
+                continue;
+            };
+            let was_under_way = erasures.under_way.contains(serial);
+            erasures.under_way.retain(|other| other != serial);
+            match done.outcome {
+                Outcome::Accepted => erasures.under_way.push(serial.clone()),
+                Outcome::Succeeded => {}
+                // That the BMC has its hands full says nothing of the drive.
+                Outcome::Failed if !was_under_way && !erasures.under_way.is_empty() => {
+                    erasures.one_at_a_time = true;
+                }
+                _ => erasures.failed.push(serial.clone()),
             }
         }
+        erasures
     }
-    verdict(o, base, run, sorted)
+
+    fn has_room(&self) -> bool {
+        self.under_way.is_empty() || !self.one_at_a_time && self.under_way.len() < AT_ONCE
+    }
+
+    fn failures(&self, serial: &str) -> usize {
+        self.failed.iter().filter(|other| *other == serial).count()
+    }
+
+    /// Whether a drive of the plan waits and could be begun beside what is under way.
+    fn may_begin_more(&self, run: &Run) -> bool {
+        self.has_room()
+            && run.plan.iter().any(|step| match step {
+                Step::EraseDrive(serial) => {
+                    run.last(step).is_none_or(|done| {
+                        !matches!(done.outcome, Outcome::Succeeded | Outcome::Accepted)
+                    }) && self.failures(serial) < TRIES
+                }
+                _ => false,
+            })
+    }
 }
 
 /// All that was planned is done. Is that enough?
@@ -309,11 +403,42 @@ fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) -> Decision
             ),
         );
     }
+    if let Some(decided) = media(o, &base, run) {
+        return decided;
+    }
     let mut message = format!("{} drive(s) erased, as reported by the BMC", run.plan.len());
     if !sorted.untouched.is_empty() {
         message = format!("{message}; never written: {}", list(&sorted.untouched));
     }
     cleaned("ReportedErased", message, true)
+}
+
+/// A medium of the former claim is no medium to start the next one from: the server stays until its virtual drives are empty.
+fn media(o: &Observed, base: &Decision, run: &Run) -> Option<Decision> {
+    let is_old = o
+        .machine()
+        .is_none_or(|machine| after(machine.read_at, MEDIA) <= o.now);
+    if is_old {
+        return Some(base.clone().with(Act::ReadMedia));
+    }
+    match pursuit::eject(o, run, base.clone()) {
+        Tidy::Empty => None,
+        Tidy::Doing(doing) => Some(doing),
+        Tidy::Stays(why) => {
+            let base = Decision {
+                findings: Vec::new(),
+                ..base.clone()
+            };
+            let read_at = o.machine().map_or(o.now, |machine| machine.read_at);
+            let message = format!("{why}. Take it out. {}", remedy());
+            Some(waiting(base, "MediumInserted", &message).until(after(read_at, MEDIA)))
+        }
+    }
+}
+
+/// Nobody asks for a proof any more: what has begun is followed, and nothing new is.
+fn is_waived(o: &Observed) -> bool {
+    o.record.notes.cleaned_by.is_some() || o.policy.cleaning == Cleaning::Disabled
 }
 
 /// Policy or a person says that no proof is needed. Recorded first, as a run of its own.

@@ -17,7 +17,7 @@ use crate::{
     run::{Kind, Outcome, Run, Step},
     server::{
         Abilities, Act, Decision, Observed, Reach, after,
-        pursuit::{self, Progress},
+        pursuit::{self, Progress, Tidy},
         send, unreachable_now,
     },
 };
@@ -271,9 +271,10 @@ pub(crate) fn take_down(o: &Observed, run: &Run, base: Decision) -> Progress {
     }
     match pursuit::off(o, run, base.clone(), true) {
         Progress::Done if run.plan.contains(&Step::EjectMedia) => {
-            match pursuit::once(o, run, base, Step::EjectMedia) {
-                Some(doing) => Progress::Doing(doing),
-                None => Progress::Done,
+            match pursuit::eject(o, run, base) {
+                Tidy::Doing(doing) => Progress::Doing(doing),
+                // It would not be booted again by itself, and the next cleaning or release looks anew.
+                Tidy::Stays(_) | Tidy::Empty => Progress::Done,
             }
         }
         progress => progress,

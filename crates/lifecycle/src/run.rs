@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use corten_api::metal::PowerState;
 
-use crate::server::Machine;
+use crate::server::{Machine, Media};
 
 /// How long one mutating call may take, from the written intent to the BMC's answer.
 pub const CALL: SignedDuration = SignedDuration::from_secs(6);
@@ -81,8 +81,10 @@ pub enum Step {
     ProbeErase,
     /// The probe writes the claim's image, on a grant.
     ProbeWrite,
-    /// Takes out all virtual media.
+    /// Takes out all virtual media: what a plan says, carried out as one [`Step::EjectMedium`] a slot.
     EjectMedia,
+    /// Takes out the medium in the slot at this path.
+    EjectMedium(String),
     /// Erases the drive with this serial number by `Drive.SecureErase`.
     EraseDrive(String),
     /// Sets the locator light.
@@ -354,6 +356,8 @@ impl fmt::Display for Step {
             Self::ProbeErase => f.write_str("ProbeErase"),
             Self::ProbeWrite => f.write_str("ProbeWrite"),
             Self::EjectMedia => f.write_str("EjectMedia"),
+            // The slot is a path, which begins with a slash.
+            Self::EjectMedium(slot) => write!(f, "EjectMedia{slot}"),
             Self::EraseDrive(serial) => write!(f, "EraseDrive/{serial}"),
             Self::SetIndicatorLed(led) => write!(f, "SetIndicatorLED/{led}"),
             Self::SetBootOrder => f.write_str("SetBootOrder"),
@@ -390,6 +394,7 @@ impl FromStr for Step {
             ("ProbeErase", None) => Ok(Self::ProbeErase),
             ("ProbeWrite", None) => Ok(Self::ProbeWrite),
             ("EjectMedia", None) => Ok(Self::EjectMedia),
+            ("EjectMedia", Some(slot)) => Ok(Self::EjectMedium(format!("/{slot}"))),
             ("SetBootOrder", None) => Ok(Self::SetBootOrder),
             ("EraseDrive", Some(serial)) => Ok(Self::EraseDrive(serial.to_owned())),
             ("SetIndicatorLED", Some(led)) => Ok(Self::SetIndicatorLed(led.to_owned())),
@@ -426,6 +431,13 @@ pub fn settle(intent: &Intent, machine: &Machine) -> Settlement {
         Step::SetIndicatorLed(led) => (
             machine.led.as_ref().map(|seen| seen == led),
             "locator light read again".into(),
+        ),
+        Step::EjectMedium(slot) => (
+            match &machine.media {
+                Media::Inserted(slots) => Some(!slots.contains(slot)),
+                Media::Unread | Media::Unreadable(_) => None,
+            },
+            "virtual media read again".into(),
         ),
         Step::EjectMedia
         | Step::InsertMedia

@@ -32,7 +32,7 @@ pub use amend::Amendment;
 pub(crate) use discovery::{HANDED_OVER, is_due as is_unknown, take_over};
 pub use observed::{
     Abilities, Attachment, Boot, Claim, ClaimKey, CleaningDue, Drive, Guard, Handover, HoldAnswer,
-    Inventory, Machine, Notes, Observed, Reach, Reclaim, Record, Services, Tombstone,
+    Inventory, Machine, Media, Notes, Observed, Reach, Reclaim, Record, Services, Tombstone,
 };
 
 use crate::{
@@ -102,6 +102,8 @@ pub enum Act {
     Show,
     /// Read the system again; what is known is too old to act on.
     ReadMachine,
+    /// Read the machine and what is in its virtual drives.
+    ReadMedia,
     /// Read the whole inventory.
     ReadInventory,
     /// Update the Server's spec and annotations, in one write, at the observed version.

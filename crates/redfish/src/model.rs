@@ -17,7 +17,7 @@ use crate::inventory::{Inventory, ManagerFacts, PowerState, SystemFacts};
 use crate::operations::action;
 use crate::quirks::Product;
 use crate::{GatewayError, Priority};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Where every Redfish service begins (DSP0266 6.2). The one path that is known beforehand.
 const SERVICE_ROOT: &str = "/redfish/v1/";
@@ -29,6 +29,8 @@ pub struct Service {
     root: Document,
     expand: Arc<Expand>,
     product: Product,
+    /// Paths of the machines, once they were listed.
+    machines: Arc<OnceLock<Vec<String>>>,
 }
 
 /// A `ComputerSystem`, as read last.
@@ -77,6 +79,7 @@ impl Service {
             root,
             expand,
             product,
+            machines: Arc::default(),
         })
     }
 
@@ -108,6 +111,11 @@ impl Service {
         &self.expand
     }
 
+    /// Paths of the service's machines, if they were listed since it was opened.
+    pub(crate) fn machines_known(&self) -> Option<&[String]> {
+        self.machines.get().map(Vec::as_slice)
+    }
+
     pub(crate) fn reader(&self) -> Reader<'_> {
         Reader::new(self, Priority::Inventory)
     }
@@ -131,6 +139,8 @@ impl Service {
                 })
                 .collect());
         }
+        let paths = machines.iter().map(|machine| machine.path().to_owned());
+        let _ = self.machines.set(paths.collect());
         let alone = machines.len() == 1;
         let parts: Vec<Document> = parts
             .into_iter()
@@ -287,7 +297,7 @@ impl System {
         self.document.root().object("Links").links("ManagedBy")
     }
 
-    fn is_machine(document: &Document) -> bool {
+    pub(crate) fn is_machine(document: &Document) -> bool {
         action::find(document.root(), "#ComputerSystem.Reset").is_some() && !Self::is_dpu(document)
     }
 

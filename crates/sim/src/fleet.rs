@@ -84,6 +84,7 @@ pub struct Builder {
     qemu: Option<Qemu>,
     shapes: Vec<Shape>,
     inventory: Inventory,
+    shared_drives: usize,
     tls: bool,
     signed: bool,
     address: Option<Ipv4Addr>,
@@ -105,6 +106,7 @@ impl Default for Builder {
             qemu: None,
             shapes: vec![Shape::Dell],
             inventory: Inventory::Realistic,
+            shared_drives: 0,
             tls: false,
             signed: false,
             address: None,
@@ -133,6 +135,8 @@ impl Builder {
         shapes: Vec<Shape>;
         /// How much a machine lists.
         inventory: Inventory;
+        /// So many drives in the enclosure of a multi-node machine, which the Storage of every node lists.
+        shared_drives: usize;
         /// HTTPS, each machine with a self-signed certificate of its own. Plain HTTP without it.
         tls: bool;
         /// How long things take.
@@ -279,6 +283,9 @@ impl Builder {
                 .entry((shape, qemu.is_some()))
                 .or_insert_with(|| {
                     let mut spec = shape.spec(self.inventory);
+                    if spec.nodes.len() > 1 {
+                        spec.shared_drives = self.shared_drives;
+                    }
                     if let Some(qemu) = qemu {
                         spec.become_real(qemu);
                     }

@@ -273,6 +273,8 @@ pub(crate) struct Spec {
     pub dimms: Vec<String>,
     pub dimm_gib: u64,
     pub controllers: Vec<Controller>,
+    /// Drives in the enclosure that every node's Storage lists.
+    pub shared_drives: usize,
     pub adapters: Vec<Adapter>,
     pub gpus: Option<Gpu>,
     /// PCIe devices that are neither cards nor drives.

@@ -236,6 +236,45 @@ async fn drives_that_cannot_be_erased_keep_a_server_in_cleanup_until_somebody_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn drives_in_an_enclosure_that_other_nodes_reach_are_never_written_and_are_named() {
+    let lab = Lab::start()
+        .fleet(|fleet| fleet.machines(1).shape(Shape::MultiNode).shared_drives(2))
+        .idle()
+        .await;
+    take_its_word(&lab).await;
+    lab.plug_in().await;
+    lab.eventually(|world| world.available() == 4).await;
+    lab.claim("tenant").await;
+    let server = lab.bound_server("tenant").await.name_any();
+    lab.eventually(|world| world.powered_on() == 1).await;
+    let machine = lab.fleet().machine(0);
+    machine.write_drives("everybody's data");
+    let is_shared = |path: &str| path.starts_with("/redfish/v1/Storage/");
+    let shared: Vec<String> = machine
+        .drives()
+        .into_iter()
+        .filter(|drive| is_shared(&drive.path))
+        .map(|drive| drive.serial)
+        .collect();
+    assert_eq!(shared.len(), 2);
+    lab.release("tenant").await;
+    let kept = |world: &World| {
+        is(world, &server, &ServerState::Cleanup)
+            && world.says(&server, "Erased", "False", "DrivesNeverWritten")
+    };
+    let world = lab.eventually(kept).await;
+    let said = &world.server_condition(&server, "Erased").unwrap().message;
+    assert!(shared.iter().all(|serial| said.contains(serial)), "{said}");
+    let readable = readable_drives(&machine);
+    assert!(
+        shared.iter().all(|serial| readable.contains(serial)),
+        "a shared drive was erased: {readable:?}"
+    );
+    // One drive of its own was erased; those of the other nodes and of the enclosure were not.
+    assert_eq!(readable.len(), machine.drives().len() - 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drive_whose_erasure_fails_keeps_its_server_in_cleanup_and_is_named() {
     let lab = Lab::start().small().servers(1).idle().await;
     take_its_word(&lab).await;

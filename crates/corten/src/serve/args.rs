@@ -10,7 +10,7 @@ use corten_claims::ClaimsConfig;
 use corten_engine::connect::address::Cidr;
 use corten_engine::macdb::MacDatabase;
 use corten_engine::retention::Limits;
-use corten_engine::{BootProvider, EngineConfig};
+use corten_engine::{BootProvider, EngineConfig, LEAST_LEASE};
 use corten_kit::Lease;
 use jiff::SignedDuration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -55,7 +55,7 @@ pub struct Args {
     /// Act although another operator of these kinds seems active: only if the two share no server.
     #[arg(long, env = "CORTEN_DESPITE_OTHER_OPERATORS", help_heading = "Cluster")]
     pub despite_other_operators: bool,
-    /// How long a replica that went silent keeps its standby waiting.
+    /// How long a replica that went silent keeps its standby waiting; at least 10s.
     #[arg(long, env = "CORTEN_LEASE_DURATION", default_value = "15s", value_parser = duration::parse, value_name = "TIME", help_heading = "Cluster")]
     pub lease_duration: Duration,
 
@@ -246,6 +246,7 @@ impl Args {
 
     /// The engine's configuration; its Lease's name is the caller's.
     pub fn engine(&self) -> anyhow::Result<EngineConfig> {
+        long_enough(self.lease_duration)?;
         let macs = match &self.mac_prefixes {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
@@ -293,5 +294,31 @@ impl Args {
             concurrency: self.claim_concurrency,
             ..ClaimsConfig::new(lease)
         }
+    }
+}
+
+/// A lease that ends before any call would is refused at start, not found out when a server does not power on.
+fn long_enough(lease: Duration) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        lease >= LEAST_LEASE,
+        "--lease-duration {lease:?} is too short: nothing is sent to a BMC unless the lease outlasts the call. Take at least {LEAST_LEASE:?}"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_shorter_than_a_call_to_a_bmc_is_refused_with_what_to_take_instead() {
+        let refused = long_enough(Duration::from_secs(6)).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("--lease-duration 6s is too short"),
+            "{refused}"
+        );
+        assert!(refused.ends_with("at least 10s"), "{refused}");
+        assert!(long_enough(Duration::from_millis(9_999)).is_err());
+        assert!(long_enough(Duration::from_secs(10)).is_ok());
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use corten_boot::artefacts::Store;
+use corten_boot::artefacts::{Ramdisk, Store};
 use corten_boot::cache::Cache;
 use corten_boot::image::{Images, Options};
 use corten_boot::links::PublicAddress;
@@ -135,7 +135,6 @@ impl Args {
                 .context("--boot-address")?,
         };
         let cache = Cache::open(&self.boot_cache, self.boot_cache_size << 30)
-            .await
             .with_context(|| format!("--boot-cache {}", self.boot_cache.display()))?;
         let roots = rustls::RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
@@ -151,8 +150,14 @@ impl Args {
             ..Options::default()
         };
         let images = Arc::new(Images::new(Arc::new(cache), tls, options).context("images")?);
-        let artefacts =
-            Store::open(self.boot_ramdisk.as_deref(), images.clone()).context("--boot-ramdisk")?;
+        let ramdisk = match &self.boot_ramdisk {
+            Some(folder) => Some(
+                Ramdisk::open(folder)
+                    .with_context(|| format!("--boot-ramdisk {}", folder.display()))?,
+            ),
+            None => None,
+        };
+        let artefacts = Store::new(ramdisk, images.clone());
         if self.boot_ramdisk.is_none() {
             tracing::warn!(
                 "no --boot-ramdisk: nothing can be discovered, cleaned or installed from inside"

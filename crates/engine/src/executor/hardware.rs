@@ -4,10 +4,23 @@ use std::future::Future;
 
 use corten_lifecycle::run::Step;
 
-/// A machine that can be changed. Each call is one mutating request to the BMC, apart from the reading that it needs.
+/// A machine that can be changed.
 pub trait Hardware: Send + Sync {
-    /// Sends one step.
-    fn send(&self, step: &Step) -> impl Future<Output = Result<Sent, SendError>> + Send;
+    /// A step's one mutating request, with all that had to be read for it.
+    type Prepared: Send;
+
+    /// Reads what a step needs. Changes nothing, and takes the time that it takes: it happens before the intent is written.
+    fn prepare(
+        &self,
+        step: &Step,
+    ) -> impl Future<Output = Result<Self::Prepared, SendError>> + Send;
+
+    /// Sends one step: one mutating request.
+    fn send(
+        &self,
+        step: &Step,
+        prepared: Self::Prepared,
+    ) -> impl Future<Output = Result<Sent, SendError>> + Send;
 
     /// Asks how the task of a drive's erasure stands. Reads only.
     fn erasure(&self, task: &str) -> impl Future<Output = Result<Erasure, SendError>> + Send;

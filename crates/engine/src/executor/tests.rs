@@ -13,7 +13,7 @@ use corten_kit::{Error, ObjectKey, gate};
 use corten_lifecycle::{
     identity::Identity,
     run::{self, Before, Outcome, Phase, Run, Step},
-    server::{Abilities, Machine},
+    server::{Abilities, Machine, Media},
 };
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -135,6 +135,8 @@ struct State {
     /// The n-th call goes wrong in this way.
     wrong: Option<(usize, SendError, bool)>,
     calls: usize,
+    /// Seconds that the reading before a call takes.
+    reading: i64,
 }
 
 impl Iron {
@@ -146,6 +148,7 @@ impl Iron {
             sent: Vec::new(),
             wrong: None,
             calls: 0,
+            reading: 0,
         };
         Self {
             store: store.clone(),
@@ -163,6 +166,7 @@ impl Iron {
             boot_override: Some(state.boot_override),
             led: None,
             boot_order: Vec::new(),
+            media: Media::Unread,
             can: Abilities::default(),
         }
     }
@@ -186,7 +190,15 @@ impl Iron {
 }
 
 impl Hardware for Iron {
-    async fn send(&self, step: &Step) -> Result<Sent, SendError> {
+    type Prepared = ();
+
+    async fn prepare(&self, _step: &Step) -> Result<(), SendError> {
+        let slow = self.state.lock().reading;
+        pass(slow);
+        Ok(())
+    }
+
+    async fn send(&self, step: &Step, (): ()) -> Result<Sent, SendError> {
         gate::pass().await;
         let wrong = {
             let mut state = self.state.lock();
@@ -446,6 +458,20 @@ async fn an_intent_that_took_too_long_to_write_is_not_sent() {
         store.status().results.last().map(|r| r.outcome.clone()),
         Some(StepOutcome::NotSent)
     );
+}
+
+#[tokio::test]
+async fn what_a_slow_bmc_takes_to_be_read_is_not_taken_from_the_calls_time() {
+    let store = Store::new(&[Step::PowerOn]);
+    let iron = Iron::new(&store, PowerState::Off);
+    iron.state.lock().reading = run::CALL.as_secs() + 1;
+    executor(&store, FOREVER)
+        .send(&store.get(), &Step::PowerOn, Before::default(), &iron)
+        .await
+        .unwrap();
+    assert_eq!(iron.state.lock().sent, [Step::PowerOn]);
+    let last = store.status().results.pop();
+    assert_eq!(last.map(|r| r.outcome), Some(StepOutcome::Succeeded));
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ fn drives(inventory: &Inventory) -> Vec<wire::Drive> {
             .iter()
             .map(|_| "SecureErase".to_owned())
             .collect(),
-        multipath: d.multipath,
+        multipath: d.multipath || d.shared,
         health: health(d.health.as_ref()),
     });
     by_id(drives, |d| &d.id)

@@ -11,12 +11,13 @@ use corten_kit::{ObjectKey, gate};
 use corten_lifecycle::{
     plan::Plan,
     run::{Kind, Phase, Step},
-    server::{Act, Amendment, Decision, Inventory},
+    server::{Act, Amendment, Decision, Inventory, Media},
 };
 use corten_redfish::{
     Bmc, Document, GatewayError, Priority,
     inventory::Inventory as Found,
     model::{Service, System},
+    operations::media,
 };
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -49,6 +50,7 @@ impl Controller {
         match &decision.act {
             Act::Nothing | Act::Show => Ok(None),
             Act::ReadMachine => Ok(self.read_machine(seen).await),
+            Act::ReadMedia => Ok(self.read_media(seen).await),
             Act::ReadInventory => self.read_inventory(seen).await,
             Act::Amend(amendment) => self.amend(seen, amendment).await,
             Act::StartRun(plan) => self.start_run(seen, plan).await,
@@ -106,6 +108,45 @@ impl Controller {
                 Some(SILENT)
             }
         }
+    }
+
+    async fn read_media(&self, seen: &Seen) -> Option<Duration> {
+        let (Some(bmc), Some(path)) = (&seen.machine.bmc, path(seen)) else {
+            return Some(SILENT);
+        };
+        gate::pass().await;
+        let read = async {
+            let service = Service::open(bmc).await?;
+            let system = service.system_at(&path, Priority::Control).await?;
+            let slots = media::list(&service, &system).await;
+            Ok::<_, GatewayError>((system.document().clone(), slots))
+        };
+        let read = read.await;
+        gate::pass().await;
+        let (document, slots) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::debug!(server = %seen.key, error = %error.chain(), "virtual media not read");
+                return Some(SILENT);
+            }
+        };
+        let media = match slots {
+            Ok(slots) => Media::Inserted(
+                slots
+                    .iter()
+                    .filter(|slot| slot.is_inserted())
+                    .map(|slot| slot.path().to_owned())
+                    .collect(),
+            ),
+            // A licence or an account that lacks them, or a BMC that does: no claim can have used them through it.
+            Err(error) if matches!(error.status(), Some(400..=499)) => Media::Inserted(Vec::new()),
+            Err(error) => Media::Unreadable(error.chain()),
+        };
+        self.saw(seen, &document);
+        if let Some(reading) = &mut self.memory.entry(seen.key.clone()).or_default().reading {
+            reading.media = media;
+        }
+        None
     }
 
     fn saw(&self, seen: &Seen, document: &Document) {

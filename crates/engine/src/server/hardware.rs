@@ -20,9 +20,6 @@ use serde_json::{Value, json};
 
 use crate::executor::{Erasure, Hardware, SendError, Sent};
 
-/// Virtual media of one machine, at most.
-const SLOTS: usize = 8;
-
 /// One system behind a BMC.
 pub(super) struct Redfish {
     bmc: Bmc,
@@ -36,8 +33,10 @@ pub(super) struct Redfish {
 }
 
 /// What there is to send.
-enum Due {
+pub(super) enum Due {
     Call(Call),
+    /// The BMC is at it already, in this task.
+    UnderWay(String),
     /// The end is reached already.
     Nothing(&'static str),
 }
@@ -75,7 +74,7 @@ impl Redfish {
     }
 
     /// Reads what the step needs and plans its call.
-    async fn prepare(&self, service: &Service, step: &Step) -> Result<Due, OperationError> {
+    async fn due(&self, service: &Service, step: &Step) -> Result<Due, OperationError> {
         let system = service.system_at(&self.path, Priority::Power).await?;
         let reset = match step {
             Step::RequestShutdown => Some(ResetKind::GracefulShutdown),
@@ -106,11 +105,13 @@ impl Redfish {
                     Ok(Due::Nothing("no boot override is set"))
                 }
             }
-            Step::EjectMedia => {
-                let slots = media::list(service, &system).await?;
-                match slots.iter().find(|slot| slot.is_inserted()) {
-                    Some(slot) => Ok(Due::Call(media::eject(slot)?)),
-                    None => Ok(Due::Nothing("no medium is inserted")),
+            Step::EjectMedium(path) => {
+                let document = service.access().get(path, Priority::Power).await?;
+                let slot = media::MediaSlot::new(document.at(path));
+                if slot.is_inserted() {
+                    Ok(Due::Call(media::eject(&slot)?))
+                } else {
+                    Ok(Due::Nothing("no medium is inserted"))
                 }
             }
             Step::SetIndicatorLed(wanted) => {
@@ -168,6 +169,21 @@ impl Redfish {
                     offered: Vec::new(),
                 });
             }
+            // Asked for before, by us or by somebody, and not over: it is followed where that is possible, and not asked for twice.
+            match drive::under_way(&document) {
+                drive::UnderWay::Nothing => {}
+                drive::UnderWay::Erasure(task) => {
+                    return Ok(Due::UnderWay(task.path().to_owned()));
+                }
+                drive::UnderWay::Other(what) => {
+                    return Err(OperationError::NotOffered {
+                        what: format!(
+                            "erasing {serial} now: the drive shows an operation under way ({what})"
+                        ),
+                        offered: Vec::new(),
+                    });
+                }
+            }
         }
         Ok(Due::Call(drive::secure_erase(found)?))
     }
@@ -201,33 +217,28 @@ impl Redfish {
 }
 
 impl Hardware for Redfish {
-    async fn send(&self, step: &Step) -> Result<Sent, SendError> {
+    type Prepared = (Service, Due);
+
+    async fn prepare(&self, step: &Step) -> Result<(Service, Due), SendError> {
         gate::pass().await;
-        let prepared = async {
-            let service = self.open().await.map_err(OperationError::from)?;
-            let due = self.prepare(&service, step).await?;
+        let read = async {
+            let service = self.open().await?;
+            let due = self.due(&service, step).await?;
             Ok::<_, OperationError>((service, due))
         };
-        // Until here everything was read only: whatever fails, nothing was changed.
-        let (service, due) = prepared.await.map_err(|error| match error {
+        // Everything is read only: whatever fails, nothing was changed.
+        read.await.map_err(|error| match error {
             OperationError::Gateway(error) if error.is_transient() => {
                 SendError::NotSent(error.chain())
             }
             error => SendError::Refused(error.to_string()),
-        })?;
+        })
+    }
+
+    async fn send(&self, step: &Step, (service, due): (Service, Due)) -> Result<Sent, SendError> {
         let done = deliver(&service, step, due).await?;
         if let (Step::EraseDrive(serial), Sent::Done { evidence }) = (step, &done) {
             return self.without_task(&service, serial, evidence).await;
-        }
-        if *step != Step::EjectMedia {
-            return Ok(done);
-        }
-        // A machine has a handful of slots; each further one is a call of the same kind, and doing it twice is as once.
-        for _ in 0..SLOTS {
-            match self.prepare(&service, step).await {
-                Ok(due @ Due::Call(_)) => drop(deliver(&service, step, due).await?),
-                _ => break,
-            }
         }
         Ok(done)
     }
@@ -269,6 +280,7 @@ async fn deliver(service: &Service, step: &Step, due: Due) -> Result<Sent, SendE
                 evidence: why.to_owned(),
             });
         }
+        Due::UnderWay(uri) => return Ok(Sent::Task { uri }),
     };
     gate::pass().await;
     let answer = call.send(service).await;

@@ -15,14 +15,14 @@ use corten_lifecycle::{
     identity::{Identity, is_placeholder_uuid},
     policy::Policy,
     server::{
-        Abilities, Attachment, Boot, Claim, Drive, Handover, Inventory, Machine, Observed, Reach,
-        Record, Services,
+        Abilities, Attachment, Boot, Claim, Drive, Handover, Inventory, Machine, Media, Observed,
+        Reach, Record, Services,
     },
 };
 use corten_redfish::{
     Document,
     inventory::{Drive as FoundDrive, Inventory as Found, SystemFacts},
-    operations::{action, boot},
+    operations::{action, boot, drive},
 };
 
 use super::{Controller, ServerError};
@@ -53,6 +53,7 @@ pub(crate) struct Reading {
     pub facts: SystemFacts,
     pub boot_override: Option<bool>,
     pub boot_order: Vec<String>,
+    pub media: Media,
     pub can: Abilities,
 }
 
@@ -277,6 +278,9 @@ fn reach(machine: &fleet::Machine, reading: Option<&Reading>) -> Reach {
                 boot_order: reading
                     .map(|reading| reading.boot_order.clone())
                     .unwrap_or_default(),
+                media: reading
+                    .map(|reading| reading.media.clone())
+                    .unwrap_or_default(),
                 can: reading.map(|reading| reading.can).unwrap_or_default(),
             })
         }
@@ -313,6 +317,7 @@ impl Reading {
                 .text("BootSourceOverrideEnabled")
                 .map(|enabled| !enabled.eq_ignore_ascii_case("Disabled")),
             boot_order: boot.texts("BootOrder"),
+            media: Media::Unread,
             can: Abilities {
                 graceful_shutdown: allows("GracefulShutdown") || allows("PushPowerButton"),
                 graceful_restart: allows("GracefulRestart"),
@@ -348,16 +353,11 @@ pub(super) fn for_rules(found: &Found, at: Timestamp) -> Inventory {
         read_at: at,
         unread,
         lists_drives: found.sections.storage.is_read(),
-        drives: found.drives.iter().map(drive).collect(),
+        drives: found.drives.iter().map(for_cleaning).collect(),
     }
 }
 
-fn drive(found: &FoundDrive) -> Drive {
-    let protocol = found
-        .protocol
-        .as_deref()
-        .unwrap_or_default()
-        .to_ascii_uppercase();
+fn for_cleaning(found: &FoundDrive) -> Drive {
     let media = found.media_type.as_deref().unwrap_or_default();
     let place = found
         .location
@@ -371,28 +371,19 @@ fn drive(found: &FoundDrive) -> Drive {
             None => place.to_owned(),
         },
         can_erase: found.secure_erase.is_some(),
-        // Redfish Protocol: FC, FCP, FCoE, iSCSI, NVMeOverFabrics, RoCE… reach beyond this machine.
-        attachment: if matches!(
-            protocol.as_str(),
-            "FC" | "FCP"
-                | "FCOE"
-                | "ISCSI"
-                | "NVMEOVERFABRICS"
-                | "ROCE"
-                | "ROCEV2"
-                | "IWARP"
-                | "INFINIBAND"
-                | "FICON"
-                | "TCP"
-                | "UDP"
-                | "NFSV3"
-                | "NFSV4"
-                | "SMB"
-        ) {
+        lists_operations: found.lists_operations,
+        attachment: if drive::is_on_fabric(found) {
             Attachment::Fabric
         } else if found.multipath {
             Attachment::Multipath
-        } else if protocol == "USB" || media.eq_ignore_ascii_case("USB") {
+        } else if found.shared {
+            Attachment::Shared
+        } else if found
+            .protocol
+            .as_deref()
+            .is_some_and(|protocol| protocol.eq_ignore_ascii_case("USB"))
+            || media.eq_ignore_ascii_case("USB")
+        {
             Attachment::Removable
         } else {
             Attachment::Local

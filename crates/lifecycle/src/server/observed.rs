@@ -239,8 +239,22 @@ pub struct Machine {
     pub led: Option<String>,
     /// Boot order; empty where the BMC has none.
     pub boot_order: Vec<String>,
+    /// What is in its virtual drives.
+    pub media: Media,
     /// What it can do.
     pub can: Abilities,
+}
+
+/// What a machine's virtual drives hold. Read only where a rule asks for it: it costs requests of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Media {
+    /// Not read since the machine was last changed.
+    #[default]
+    Unread,
+    /// They could not be read.
+    Unreadable(String),
+    /// Paths of the slots that hold a medium; none where the machine has no virtual drives.
+    Inserted(Vec<String>),
 }
 
 /// Reset types that the BMC allows, and whether it has a boot override. One that says nothing of resets is taken to allow all.
@@ -298,6 +312,8 @@ pub struct Drive {
     pub label: String,
     /// The BMC offers `Drive.SecureErase`.
     pub can_erase: bool,
+    /// It lists its operations, and is looked at before each erasure: one that is under way is seen.
+    pub lists_operations: bool,
     /// How it is attached.
     pub attachment: Attachment,
 }

@@ -9,7 +9,9 @@ use crate::{
     run::{Kind, Outcome, Phase, Run, Step},
 };
 
-use super::{Act, Decision, FRESH, Machine, Observed, Reach, after, is_moving, look_again, send};
+use super::{
+    Act, Decision, FRESH, Machine, Media, Observed, Reach, after, is_moving, look_again, send,
+};
 
 /// A power call is sent at most so often in one run.
 const TRIES: usize = 3;
@@ -134,6 +136,43 @@ pub(crate) fn once(o: &Observed, run: &Run, base: Decision, step: Step) -> Optio
         Some(again) if o.now < again => base.until(again),
         _ => send(o, base, step),
     })
+}
+
+/// How far the virtual drives are.
+pub(crate) enum Tidy {
+    /// They are empty.
+    Empty,
+    /// This comes next.
+    Doing(Decision),
+    /// They cannot be emptied: why.
+    Stays(String),
+}
+
+/// Media out of all virtual drives, one intent a slot; what is in them is read before any intent is written, and after each.
+pub(crate) fn eject(o: &Observed, run: &Run, base: Decision) -> Tidy {
+    let slots = match o.machine().map(|machine| &machine.media) {
+        None | Some(Media::Unread) => return Tidy::Doing(base.with(Act::ReadMedia)),
+        Some(Media::Unreadable(why)) => {
+            return Tidy::Stays(format!("the virtual drives could not be read: {why}"));
+        }
+        Some(Media::Inserted(slots)) if slots.is_empty() => return Tidy::Empty,
+        Some(Media::Inserted(slots)) => slots,
+    };
+    let mut kept = Vec::new();
+    for slot in slots {
+        let step = Step::EjectMedium(slot.clone());
+        match once(o, run, base.clone(), step.clone()) {
+            Some(doing) => return Tidy::Doing(doing),
+            None => {
+                let why = run.last(&step).map_or("", |done| done.evidence.as_str());
+                kept.push(format!("{slot} ({why})"));
+            }
+        }
+    }
+    Tidy::Stays(format!(
+        "a medium stays in a virtual drive: {}",
+        kept.join("; ")
+    ))
 }
 
 /// Starts a run, unless the brake holds back what is destructive or earlier ones failed too recently or too often.

@@ -13,7 +13,7 @@ use crate::{
 
 use super::{
     Act, Amendment, Decision, Observed, Reclaim, condition, leftover,
-    pursuit::{self, Progress},
+    pursuit::{self, Progress, Tidy},
 };
 
 pub(super) fn decide(o: &Observed) -> Decision {
@@ -63,13 +63,16 @@ fn proceed(o: &Observed, run: &Run, uid: &str, base: Decision, retained: bool) -
         "TidyingUp",
         "power is off; media and boot override go",
     );
-    if let Some(doing) = pursuit::once(o, run, tidying.clone(), Step::EjectMedia) {
-        return doing;
-    }
     let overridden = o
         .machine()
         .is_none_or(|m| m.boot_override != Some(false) && m.can.boot_override);
-    if overridden && let Some(doing) = pursuit::once(o, run, tidying, Step::ClearBootOverride) {
+    if overridden
+        && let Some(doing) = pursuit::once(o, run, tidying.clone(), Step::ClearBootOverride)
+    {
+        return doing;
+    }
+    // What stays in a drive is said, and keeps the server in Cleanup.
+    if let Tidy::Doing(doing) = pursuit::eject(o, run, tidying) {
         return doing;
     }
     let base = confirmed(base, uid);

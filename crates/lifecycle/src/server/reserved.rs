@@ -14,7 +14,7 @@ use crate::{
 use super::{
     Act, Amendment, Boot, Claim, Decision, Handover, Observed, Reach, condition, discovery,
     is_moving, leftover,
-    pursuit::{self, Progress},
+    pursuit::{self, Progress, Tidy},
     settings, unreachable_now,
 };
 
@@ -169,8 +169,9 @@ fn install(o: &Observed, claim: &Claim, run: &Run, booting: Decision) -> Decisio
     match inband::pursue(o, run, booting.clone()) {
         Progress::Doing(decision) => decision,
         Progress::Done => {
+            // A medium that stays does not keep the owner from what is installed: the boot override was for one start.
             if run.plan.contains(&Step::EjectMedia)
-                && let Some(doing) = pursuit::once(o, run, booting.clone(), Step::EjectMedia)
+                && let Tidy::Doing(doing) = pursuit::eject(o, run, booting.clone())
             {
                 return doing;
             }

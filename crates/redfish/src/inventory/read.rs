@@ -1,6 +1,7 @@
 //! The pass: which resources are read, in which order, and what becomes of a failure.
 
 mod network;
+mod shared;
 mod storage;
 
 use super::{
@@ -37,7 +38,7 @@ pub(crate) async fn all(service: &Service, system: &System) -> Result<Inventory,
     pass.managers(service, system).await?;
     pass.processors(system).await?;
     pass.memory(system).await?;
-    storage::read(&mut pass, system).await?;
+    storage::read(&mut pass, service, system).await?;
     let chassis = pass.chassis(service, system).await?;
     network::interfaces(&mut pass, system).await?;
     pass.firmware(service).await?;

@@ -64,6 +64,10 @@ pub struct Drive {
     pub encryption_ability: Option<String>,
     /// The drive can be reached over more than one path: it may be shared with another host.
     pub multipath: bool,
+    /// Another machine of the same BMC reaches it: a shared enclosure, or a storage unit of several systems.
+    pub shared: bool,
+    /// It lists what it is busy with (`Operations`): whether an erasure is under way can be read.
+    pub lists_operations: bool,
     /// Target of `#Drive.SecureErase`, where the BMC offers it.
     pub secure_erase: Option<Link>,
     /// Health.
@@ -167,6 +171,10 @@ impl Drive {
             encryption_ability: root.text("EncryptionAbility"),
             multipath: root.flag("Multipath").unwrap_or(false)
                 || root.flag("MultipathEnabled").unwrap_or(false),
+            shared: false,
+            lists_operations: root
+                .value("Operations")
+                .is_some_and(serde_json::Value::is_array),
             secure_erase: crate::operations::action::target(root, "#Drive.SecureErase"),
             health: Health::of(root),
         })

@@ -293,6 +293,86 @@ async fn several_machines_behind_one_bmc_are_several_systems() {
     assert_eq!(service.systems().await.unwrap().len(), 2);
 }
 
+/// [`machine`] with a second system, whose Storage lists nothing of its own.
+fn two_machines() -> tree::Documents {
+    let mut documents = machine();
+    let mut second: Value = documents["/redfish/v1/Systems/1"].clone();
+    second["@odata.id"] = json!("/redfish/v1/Systems/2");
+    second["Storage"] = json!({"@odata.id": "/redfish/v1/Systems/2/Storage"});
+    let members = |links: &[&str]| json!({"Members": links.iter().map(|link| json!({"@odata.id": link})).collect::<Vec<_>>()});
+    documents.insert("/redfish/v1/Systems/2".into(), second);
+    documents.insert("/redfish/v1/Systems/2/Storage".into(), members(&[]));
+    documents.insert(
+        "/redfish/v1/Systems".into(),
+        members(&["/redfish/v1/Systems/1", "/redfish/v1/Systems/2"]),
+    );
+    documents
+}
+
+/// Serial numbers of the first system's drives that count as shared, with its systems listed before and not.
+async fn shared_drives(documents: tree::Documents) -> Vec<String> {
+    let mut seen = Vec::new();
+    for listed in [true, false] {
+        let service = open(&Tree::new(documents.clone(), true)).await;
+        if listed {
+            assert_eq!(service.systems().await.unwrap().len(), 2);
+        }
+        let system = service
+            .system_at("/redfish/v1/Systems/1", Priority::Control)
+            .await
+            .unwrap();
+        let drives = service.inventory(&system).await.unwrap().drives;
+        let shared = drives.into_iter().filter(|drive| drive.shared);
+        seen.push(
+            shared
+                .filter_map(|drive| drive.serial_number)
+                .collect::<Vec<_>>(),
+        );
+    }
+    assert_eq!(seen[0], seen[1]);
+    seen.remove(0)
+}
+
+#[tokio::test]
+async fn a_drive_that_another_machine_reaches_is_shared_and_one_of_its_own_is_not() {
+    let none: [&str; 0] = [];
+    assert_eq!(shared_drives(two_machines()).await, none);
+
+    const STORAGE: &str = "/redfish/v1/Systems/1/Storage/1";
+    // The other system's Storage lists the very unit.
+    let mut one_unit = two_machines();
+    one_unit.get_mut("/redfish/v1/Systems/2/Storage").unwrap()["Members"] =
+        json!([{"@odata.id": STORAGE}]);
+    assert_eq!(shared_drives(one_unit).await, ["D1", "D2", "D3"]);
+
+    // A unit of the other system lists one of the drives.
+    let mut one_drive = two_machines();
+    let unit = "/redfish/v1/Systems/2/Storage/X";
+    one_drive.get_mut("/redfish/v1/Systems/2/Storage").unwrap()["Members"] =
+        json!([{"@odata.id": unit}]);
+    one_drive.insert(
+        unit.into(),
+        json!({"@odata.id": unit, "Id": "X", "Drives": [{"@odata.id": format!("{STORAGE}/Drives/2")}]}),
+    );
+    assert_eq!(shared_drives(one_drive).await, ["D2"]);
+
+    // The drive itself names a unit of the other system.
+    let mut said = two_machines();
+    said.get_mut(&format!("{STORAGE}/Drives/3")).unwrap()["Links"] =
+        json!({"Storage": [{"@odata.id": STORAGE}, {"@odata.id": unit}]});
+    assert_eq!(shared_drives(said).await, ["D3"]);
+
+    // Its chassis lists both machines.
+    let mut housed = two_machines();
+    housed.insert(
+        "/redfish/v1/Chassis/Box".into(),
+        json!({"@odata.id": "/redfish/v1/Chassis/Box", "Links": {"ComputerSystems": [{"@odata.id": "/redfish/v1/Systems/1"}, {"@odata.id": "/redfish/v1/Systems/2"}]}}),
+    );
+    housed.get_mut(&format!("{STORAGE}/Drives/1")).unwrap()["Links"] =
+        json!({"Chassis": {"@odata.id": "/redfish/v1/Chassis/Box"}});
+    assert_eq!(shared_drives(housed).await, ["D1"]);
+}
+
 #[tokio::test]
 async fn virtual_media_are_found_at_the_manager_where_the_system_has_none() {
     let service = open(&Tree::new(machine(), true)).await;

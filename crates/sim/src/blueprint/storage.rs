@@ -6,6 +6,9 @@ use super::{Action, Draft, DriveSlot, link, ok};
 use crate::shapes::{Controller, Spec};
 use crate::template::slot;
 
+/// Where the drives are that every node of a multi-node machine reaches.
+const ENCLOSURE: &str = "/redfish/v1/Storage/Enclosure";
+
 pub(super) fn write(draft: &mut Draft) {
     let spec = draft.spec.clone();
     for node in 0..spec.nodes.len() {
@@ -15,15 +18,56 @@ pub(super) fn write(draft: &mut Draft) {
             storage(draft, &spec, node, controller);
             names.push(controller.id.to_owned());
         }
-        draft.collection(
+        let mut units: Vec<Value> = names
+            .iter()
+            .map(|name| link(&format!("{system}/Storage/{name}")))
+            .collect();
+        if spec.shared_drives > 0 {
+            units.push(link(ENCLOSURE));
+        }
+        draft.collection_of(
             &format!("{system}/Storage"),
             "Storage",
             "Storage Collection",
-            &names,
+            units,
         );
         if spec.simple_storage {
             simple(draft, &spec, node);
         }
+    }
+    if spec.shared_drives > 0 {
+        enclosure(draft, &spec);
+    }
+}
+
+/// A storage unit in the enclosure, which every node reaches.
+fn enclosure(draft: &mut Draft, spec: &Spec) {
+    let Some(like) = spec.controllers.first() else {
+        return;
+    };
+    let mut drives = Vec::new();
+    for bay in 0..spec.shared_drives {
+        let path = drive(draft, spec, 0, like, ENCLOSURE, &format!("Bay{bay}"));
+        if let Some(body) = draft.body_mut(&path) {
+            body.insert(
+                "Links".into(),
+                json!({"Chassis": link(&spec.main_chassis()), "Volumes": []}),
+            );
+        }
+        drives.push(link(&path));
+    }
+    draft.put(ENCLOSURE, "Storage.v1_13_0.Storage", json!({
+        "Name": "Shared bays", "Status": ok(), "Drives@odata.count": drives.len(), "Drives": drives,
+        "Links": {"Enclosures": [link(&spec.main_chassis())]},
+    }));
+    draft.collection_of(
+        "/redfish/v1/Storage",
+        "Storage",
+        "Storage Collection",
+        vec![link(ENCLOSURE)],
+    );
+    if let Some(root) = draft.body_mut("/redfish/v1/") {
+        root.insert("Storage".into(), link("/redfish/v1/Storage"));
     }
 }
 

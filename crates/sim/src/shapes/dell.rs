@@ -137,6 +137,7 @@ pub(super) fn spec() -> Spec {
                 erasable: true,
             },
         ],
+        shared_drives: 0,
         adapters: vec![
             Adapter {
                 id: "NIC.Embedded.1",

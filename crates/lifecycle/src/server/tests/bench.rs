@@ -14,8 +14,8 @@ use crate::{
     run::{Before, CALL, Closed, Done, Erased, Intent, Outcome, Phase, Run, Step, Worth},
     server::{
         Abilities, Act, Amendment, Attachment, Boot, Claim, ClaimKey, Decision, Drive, Finding,
-        Guard, Inventory, Machine, Notes, Observed, Reach, Reclaim, Record, Services, Tombstone,
-        after, condition, decide,
+        Guard, Inventory, Machine, Media, Notes, Observed, Reach, Reclaim, Record, Services,
+        Tombstone, after, condition, decide,
     },
 };
 
@@ -33,6 +33,10 @@ pub(super) struct Iron {
     pub drives: Vec<Drive>,
     pub erased: Vec<String>,
     pub led: &'static str,
+    /// Slots that hold a virtual medium.
+    pub media: Vec<String>,
+    /// The BMC says that it ejects, and does not.
+    pub stuck: bool,
     pub can: Abilities,
 }
 
@@ -95,6 +99,7 @@ pub(super) fn drive(serial: &str) -> Drive {
         serial: serial.into(),
         label: "disk, bay".into(),
         can_erase: true,
+        lists_operations: false,
         attachment: Attachment::Local,
     }
 }
@@ -127,6 +132,8 @@ impl Bench {
                 drives: vec![drive("D1"), drive("D2")],
                 erased: Vec::new(),
                 led: "Off",
+                media: Vec::new(),
+                stuck: false,
                 can: Abilities::default(),
             },
             answers: true,
@@ -374,6 +381,12 @@ impl Bench {
         match act {
             Act::Nothing | Act::Show => {}
             Act::ReadMachine => self.reading = self.answers.then(|| self.look()),
+            Act::ReadMedia => {
+                self.reading = self.answers.then(|| Machine {
+                    media: Media::Inserted(self.iron.media.clone()),
+                    ..self.look()
+                });
+            }
             Act::ReadInventory => {
                 self.reading = self.answers.then(|| self.look());
                 self.inventory = Some(Inventory {
@@ -475,6 +488,7 @@ impl Bench {
             boot_override: Some(self.iron.boot_override),
             led: Some(self.iron.led.into()),
             boot_order: Vec::new(),
+            media: Media::Unread,
             can: self.iron.can,
         }
     }
@@ -532,6 +546,9 @@ impl Bench {
             }
             Step::ClearBootOverride => self.iron.boot_override = false,
             Step::EraseDrive(_) => return Outcome::Accepted,
+            Step::EjectMedium(slot) if !self.iron.stuck => {
+                self.iron.media.retain(|other| other != slot);
+            }
             _ => {}
         }
         Outcome::Succeeded

@@ -141,6 +141,7 @@ fn a_release_asks_first_cuts_power_after_the_grace_and_tidies_up() {
     let mut bench = Bench::releasing("a");
     bench.iron.listens = false;
     bench.iron.boot_override = true;
+    bench.iron.media = vec!["/m/CD".into(), "/m/USB".into()];
     let began = bench.now;
     while bench.claim_ref.is_some() {
         bench.step();
@@ -154,8 +155,9 @@ fn a_release_asks_first_cuts_power_after_the_grace_and_tidies_up() {
         [
             Step::RequestShutdown,
             Step::ForceOff,
-            Step::EjectMedia,
-            Step::ClearBootOverride
+            Step::ClearBootOverride,
+            Step::EjectMedium("/m/CD".into()),
+            Step::EjectMedium("/m/USB".into()),
         ]
     );
     assert_eq!(bench.reason(condition::POWERED_OFF), "ConfirmedOff");

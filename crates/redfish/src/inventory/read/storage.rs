@@ -1,36 +1,47 @@
 //! Storage: controllers, drives and volumes; SimpleStorage where there is nothing better.
 
 use super::Pass;
+use super::shared::{self, Housing};
 use crate::GatewayError;
 use crate::document::{Document, Link};
 use crate::inventory::system::id_of;
 use crate::inventory::{Drive, Section, Sections, StorageController, Volume};
-use crate::model::System;
+use crate::model::{Service, System};
 
-const STORAGE: fn(&mut Sections) -> &mut Section = |sections| &mut sections.storage;
+pub(super) const STORAGE: fn(&mut Sections) -> &mut Section = |sections| &mut sections.storage;
 const VOLUMES: fn(&mut Sections) -> &mut Section = |sections| &mut sections.volumes;
 
 /// Storage, its drives and their volumes: three levels, asked for at once where the BMC can.
 const DEPTH: u8 = 3;
 
-pub(super) async fn read(pass: &mut Pass<'_>, system: &System) -> Result<(), GatewayError> {
+pub(super) async fn read(
+    pass: &mut Pass<'_>,
+    service: &Service,
+    system: &System,
+) -> Result<(), GatewayError> {
     let root = system.document().root();
     let units = pass.members(root.link("Storage"), DEPTH, STORAGE).await?;
+    let mut housings = Vec::new();
     for unit in &units {
         pass.note(unit);
-        unit_drives(pass, unit).await?;
+        unit_drives(pass, unit, &mut housings).await?;
         controllers(pass, unit).await?;
     }
     for unit in &units {
         volumes(pass, unit).await?;
     }
+    shared::mark(pass, service, system, &housings).await?;
     if pass.inventory.drives.is_empty() {
         simple(pass, system).await?;
     }
     Ok(())
 }
 
-async fn unit_drives(pass: &mut Pass<'_>, unit: &Document) -> Result<(), GatewayError> {
+async fn unit_drives(
+    pass: &mut Pass<'_>,
+    unit: &Document,
+    housings: &mut Vec<Housing>,
+) -> Result<(), GatewayError> {
     let id = id_of(unit);
     let links = unit.root().links("Drives");
     let absent = links.iter().filter(|link| !pass.reader.has(link)).count();
@@ -53,6 +64,7 @@ async fn unit_drives(pass: &mut Pass<'_>, unit: &Document) -> Result<(), Gateway
                         .iter()
                         .any(|known| known.is_same_as(&drive))
                 {
+                    housings.push(Housing::of(&document, &link, unit));
                     pass.inventory.drives.push(drive);
                 }
                 pass.note(&document);
