@@ -117,6 +117,30 @@ impl Store {
             .ok_or_else(|| Refusal::Nothing("no ramdisk is configured".into()))
     }
 
+    /// How the probe is started.
+    fn probe(&self, boot: &Boot<'_>) -> Result<Bootable, Refusal> {
+        Ok(Bootable::Linux {
+            kernel: name::KERNEL.into(),
+            initrds: vec![name::INITRD.into()],
+            command_line: self.ramdisk()?.command_line(boot),
+        })
+    }
+
+    /// A file of the ramdisk.
+    fn probe_file(&self, boot: &Boot<'_>, wanted: &str) -> Result<Artefact, Refusal> {
+        let ramdisk = self.ramdisk()?;
+        match wanted {
+            name::KERNEL => ramdisk.artefact(&ramdisk.index.kernel, boot, BINARY),
+            name::INITRD => ramdisk.artefact(&ramdisk.index.initrd, boot, BINARY),
+            name::EFI => ramdisk.artefact(&ramdisk.index.efi, boot, EFI),
+            name::ISO => ramdisk.artefact(&ramdisk.index.iso, boot, ISO),
+            other => Err(Refusal::Nothing(format!(
+                "the ramdisk has no {}",
+                other.escape_debug()
+            ))),
+        }
+    }
+
     fn image(&self, digest: &str) -> Result<Resolved, Refusal> {
         self.images
             .get(digest)
@@ -174,11 +198,7 @@ impl Artefacts for Store {
     async fn bootable(&self, boot: Boot<'_>) -> Result<Bootable, Refusal> {
         match boot.target {
             Target::LocalDisk => Ok(Bootable::LocalDisk),
-            Target::Probe => Ok(Bootable::Linux {
-                kernel: name::KERNEL.into(),
-                initrds: vec![name::INITRD.into()],
-                command_line: self.ramdisk()?.command_line(&boot),
-            }),
+            Target::Probe => self.probe(&boot),
             Target::Image { digest, .. } => {
                 let image = self.image(digest)?;
                 match image.kind {
@@ -189,9 +209,8 @@ impl Artefacts for Store {
                         initrds: vec![name::INITRD.into()],
                         command_line: live_command_line(&image, &boot),
                     }),
-                    Kind::Disk => Err(Refusal::Nothing(
-                        "a disk image is written by the probe, not booted over the network".into(),
-                    )),
+                    // The probe writes it, so the probe is what the machine boots.
+                    Kind::Disk => self.probe(&boot),
                 }
             }
         }
@@ -218,21 +237,18 @@ impl Artefacts for Store {
             });
         }
         match boot.target {
-            Target::Probe => {
-                let ramdisk = self.ramdisk()?;
-                match wanted {
-                    name::KERNEL => ramdisk.artefact(&ramdisk.index.kernel, &boot, BINARY),
-                    name::INITRD => ramdisk.artefact(&ramdisk.index.initrd, &boot, BINARY),
-                    name::EFI => ramdisk.artefact(&ramdisk.index.efi, &boot, EFI),
-                    name::ISO => ramdisk.artefact(&ramdisk.index.iso, &boot, ISO),
-                    other => Err(Refusal::Nothing(format!(
-                        "the ramdisk has no {}",
-                        other.escape_debug()
-                    ))),
+            Target::Probe => self.probe_file(&boot, wanted),
+            Target::Image { digest, .. } => {
+                let image = self.image(digest)?;
+                if image.kind == Kind::Disk && wanted != name::IMAGE {
+                    return self.probe_file(&boot, wanted);
                 }
+                self.part(&image, wanted).await
             }
-            Target::Image { digest, .. } => self.part(&self.image(digest)?, wanted).await,
             Target::LocalDisk => Err(Refusal::Nothing("the machine boots from its disk".into())),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

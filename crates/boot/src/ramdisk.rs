@@ -341,4 +341,4 @@ fn tempdir(out: &Path) -> Result<Work, RamdiskError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -63,6 +63,17 @@ pub fn after(root: &Root, grant: &EraseGrant, entries: &[u16]) -> Vec<String> {
         if let Err(error) = variables.set_boot_order(&order) {
             told.push(format!("BootOrder could not be set: {error}"));
         }
+        let next = variables.get("BootNext");
+        let is_gone = |bytes: &Vec<u8>| {
+            bytes
+                .first_chunk::<2>()
+                .is_some_and(|two| entries.contains(&u16::from_le_bytes(*two)))
+        };
+        if next.as_ref().is_some_and(is_gone)
+            && let Err(error) = variables.remove("BootNext")
+        {
+            told.push(format!("BootNext stays: {error}"));
+        }
         for number in entries {
             match variables.remove(&entry_name(*number)) {
                 Ok(()) => say!("{} removed", entry_name(*number)),

@@ -13,7 +13,7 @@ fn program(machine: u8, interpreter: bool) -> Vec<u8> {
     bytes
 }
 
-fn options(root: &Path, out: &str) -> Options {
+pub(crate) fn options(root: &Path, out: &str) -> Options {
     let modules = root.join("lib/modules/6.1.0-test");
     fs::create_dir_all(modules.join("kernel/net")).unwrap();
     fs::create_dir_all(root.join("boot")).unwrap();

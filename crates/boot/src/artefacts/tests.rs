@@ -1,0 +1,151 @@
+use futures::stream;
+use url::Url;
+
+use super::*;
+use crate::Ticket;
+use crate::cache::Cache;
+use crate::image::{Options, Reference, Request};
+use crate::links::PublicAddress;
+use crate::token::Keys;
+
+fn read(artefact: &Artefact) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for piece in &artefact.pieces {
+        match piece {
+            Piece::File {
+                path,
+                offset,
+                length,
+            } => bytes.extend_from_slice(
+                &std::fs::read(path).unwrap()[*offset as usize..][..*length as usize],
+            ),
+            Piece::Bytes(part) => bytes.extend_from_slice(part),
+            Piece::Zeros(count) => bytes.resize(bytes.len() + *count as usize, 0),
+        }
+    }
+    bytes
+}
+
+fn ticket(nonce: &str) -> Ticket {
+    Ticket {
+        server: "rack1".into(),
+        server_uid: "uid".into(),
+        nonce: nonce.into(),
+    }
+}
+
+fn links(ticket: &Ticket) -> crate::links::Links {
+    let address = PublicAddress {
+        base: Url::parse("http://192.0.2.1").unwrap(),
+        registry: None,
+    };
+    address
+        .links(&Keys::new([[7u8; 32]]).unwrap(), ticket, None)
+        .unwrap()
+}
+
+fn store(folder: &Path) -> Store {
+    let index = crate::ramdisk::build(&crate::ramdisk::tests::options(folder, "ramdisk")).unwrap();
+    assert!(!index.modules.is_empty());
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_root_certificates(rustls::RootCertStore::empty())
+    .with_no_client_auth();
+    let cache = Arc::new(Cache::open(&folder.join("cache"), 1 << 20).unwrap());
+    Store::new(
+        Some(Ramdisk::open(&folder.join("ramdisk")).unwrap()),
+        Arc::new(Images::new(cache, tls, Options::default()).unwrap()),
+    )
+}
+
+#[tokio::test]
+async fn each_boot_gets_its_own_command_line_in_the_same_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    for wanted in [name::EFI, name::ISO] {
+        let mut etags = Vec::new();
+        for nonce in ["run-1", "run-2", "run-1"] {
+            let ticket = ticket(nonce);
+            let links = links(&ticket);
+            let boot = Boot {
+                ticket: &ticket,
+                target: &Target::Probe,
+                links: &links,
+            };
+            let artefact = store.open(boot, wanted, None).await.unwrap();
+            let bytes = read(&artefact);
+            let base = std::fs::read(folder.path().join("ramdisk").join(wanted)).unwrap();
+            assert_eq!(
+                (bytes.len(), artefact.length()),
+                (base.len(), base.len() as u64)
+            );
+            let line = links.probe_command_line();
+            assert!(
+                bytes
+                    .windows(line.len())
+                    .any(|window| window == line.as_bytes())
+            );
+            etags.push(artefact.etag);
+        }
+        assert_ne!(etags[0], etags[1]);
+        assert_eq!(etags[0], etags[2]);
+    }
+}
+
+#[tokio::test]
+async fn a_disk_image_is_served_beside_the_probe_that_writes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let mut disk = vec![0u8; 1024];
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let held = store
+        .images
+        .cache()
+        .store(None, 4096, stream::iter([Ok(Bytes::from(disk.clone()))]))
+        .await
+        .unwrap();
+    // What is in the cache is not fetched again, so that no server is needed.
+    let reference = Reference::Url(Url::parse("http://127.0.0.1:1/disk.raw").unwrap());
+    let request = Request {
+        reference: &reference,
+        architecture: "amd64",
+        credentials: None,
+        sha256: Some(&held.sha256),
+    };
+    let digest = store.images.resolve(&request).await.unwrap().digest;
+    let ticket = ticket("claim-1");
+    let links = links(&ticket);
+    let target = Target::Image {
+        reference: "disk".into(),
+        digest,
+    };
+    let boot = Boot {
+        ticket: &ticket,
+        target: &target,
+        links: &links,
+    };
+    assert!(
+        matches!(store.bootable(boot).await.unwrap(), Bootable::Linux { command_line, .. } if command_line.contains("corten.url="))
+    );
+    assert_eq!(
+        read(&store.open(boot, name::IMAGE, None).await.unwrap()),
+        disk
+    );
+    assert!(store.open(boot, name::EFI, None).await.is_ok());
+    for wanted in ["../ramdisk.json", "", name::SQUASHFS] {
+        assert!(
+            matches!(
+                store.open(boot, wanted, None).await,
+                Err(Refusal::Nothing(_))
+            ),
+            "{wanted}"
+        );
+    }
+    assert!(matches!(
+        store.open(boot, name::CONFIG_DRIVE, None).await,
+        Err(Refusal::Nothing(_))
+    ));
+}
