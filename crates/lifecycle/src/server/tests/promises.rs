@@ -578,12 +578,17 @@ fn candidate(b: &Bench) -> bool {
 
 /// Visits every state that can be reached with at most `events` events; returns how many.
 fn explore(start: World, events: u32, limit: usize) -> usize {
+    explore_by(start, &EVENTS, events, limit)
+}
+
+/// [`explore`], with only `which` events.
+fn explore_by(start: World, which: &[Event], events: u32, limit: usize) -> usize {
     let mut seen = HashSet::from([start.key()]);
     let mut queue = VecDeque::from([start]);
     while let Some(world) = queue.pop_front() {
         let mut nexts = world.decisions();
         if world.happened.count_ones() < events {
-            nexts.extend(EVENTS.iter().filter_map(|event| world.once(*event)));
+            nexts.extend(which.iter().filter_map(|event| world.once(*event)));
         }
         for next in nexts {
             if seen.insert(next.key()) {
@@ -628,11 +633,28 @@ fn no_order_of_events_breaks_a_promise_for_a_server_in_use() {
     assert!(states > 2_000, "{states}");
 }
 
+/// What meets a probe at work; the rest is explored above, and may come in the long stories.
+const AROUND_A_PROBE: [Event; 8] = [
+    Event::Bind,
+    Event::DeleteClaim,
+    Event::RecordRelease,
+    Event::Button,
+    Event::Restore,
+    Event::ProbeCalls,
+    Event::ProbeSucceeds,
+    Event::ProbeGuesses,
+];
+
 /// Machines that only a probe can clean and install.
 fn with_probe(mut world: World) -> World {
     world.bench.services = Some(Services::default());
     world.bench.iron.can.http_boot_uri = true;
     world.bench.policy.accept_reported = false;
+    // Each second of waiting is a state.
+    world.bench.policy.probe_timeout = SignedDuration::from_secs(8);
+    world.bench.policy.erase_timeout = SignedDuration::from_secs(8);
+    world.bench.policy.write_timeout = SignedDuration::from_secs(8);
+    world.bench.policy.power_confirm = SignedDuration::from_secs(4);
     world
 }
 
@@ -640,9 +662,9 @@ fn with_probe(mut world: World) -> World {
 fn no_order_of_events_breaks_a_promise_where_a_probe_installs() {
     let mut world = with_probe(World::new(false));
     world.bench.rest();
-    let states = explore(world, 3, 300_000);
+    let states = explore_by(world, &AROUND_A_PROBE, 2, 300_000);
     println!("{states} states");
-    assert!(states > 2_000, "{states}");
+    assert!(states > 1_000, "{states}");
 }
 
 #[test]
@@ -654,7 +676,7 @@ fn no_order_of_events_breaks_a_promise_where_a_probe_cleans() {
     world.bench.restart();
     world.bench.reading = Some(world.bench.look());
     world.data = true;
-    let states = explore(world, 3, 300_000);
+    let states = explore_by(world, &AROUND_A_PROBE[3..], 2, 400_000);
     println!("{states} states");
     assert!(states > 500, "{states}");
 }
