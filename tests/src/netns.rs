@@ -204,6 +204,8 @@ impl Namespace {
             &["link", "add", BRIDGE, "type", "bridge"],
             &["address", "add", &address, "dev", BRIDGE],
             &["link", "set", BRIDGE, "up"],
+            // An API server looks for the address that it is to be reached at by the default route.
+            &["route", "add", "default", "dev", BRIDGE],
         ] {
             ip(&[&["-n", name][..], words].concat()).expect("the site's network");
         }

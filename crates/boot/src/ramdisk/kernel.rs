@@ -202,7 +202,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, RamdiskError> {
 }
 
 /// Reads a module, unpacked.
-pub(super) fn read_module(path: &Path) -> Result<Vec<u8>, RamdiskError> {
+pub fn read_module(path: &Path) -> Result<Vec<u8>, RamdiskError> {
     let packed = read(path)?;
     let unpack = |reader: Box<dyn Read + '_>| {
         let mut bytes = Vec::new();

@@ -1,0 +1,330 @@
+//! The site: machines, DHCP, API server, `corten serve`, and a server of images that also hears the guests.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use corten_boot::ramdisk::{self, KernelSource, Profile};
+use corten_controlplane::{ControlPlane, Options};
+use corten_sim::{Bus, Disk, Fleet, MachineHandle, Network, Qemu, Shape};
+use corten_tests::netns::{BRIDGE, Dhcp, SERVER, Site};
+use kube::Client;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// The probe, as `scripts/ramdisk` builds it.
+pub fn probe() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let built = root.join("target/probe/x86_64-unknown-linux-gnu/probe/corten-probe");
+    std::env::var_os("CORTEN_PROBE")
+        .map(PathBuf::from)
+        .or(Some(built))
+        .filter(|path| path.exists())
+}
+
+/// `corten`, beside the tests.
+pub fn corten() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().join("corten")
+}
+
+pub fn qemu(machines: usize) -> Qemu {
+    Qemu {
+        machines,
+        memory_mib: 1024,
+        disks: vec![Disk::new(Bus::Nvme, 128), Disk::new(Bus::Virtio, 64)],
+        network: Network::Bridge {
+            bridge: BRIDGE.to_owned(),
+            namespace: None,
+        },
+        longest_life: Duration::from_secs(1500),
+        ..Qemu::default()
+    }
+}
+
+/// Everything, running.
+pub struct Running {
+    pub client: Client,
+    pub fleet: Fleet,
+    pub heard: Heard,
+    pub images: u16,
+    pub log: PathBuf,
+    begun: Instant,
+    _serve: tokio::process::Child,
+    _plane: ControlPlane,
+}
+
+/// Paths that guests asked for.
+pub type Heard = Arc<Mutex<Vec<String>>>;
+
+impl Running {
+    /// Starts it all inside the namespace of `site`.
+    pub async fn start(site: &mut Site, qemu: Qemu, image: Vec<u8>) -> Self {
+        let begun = Instant::now();
+        let folder = site.folder().to_owned();
+        site.dhcp(&Dhcp::default());
+        let out = folder.join("ramdisk");
+        let index = ramdisk::build(&ramdisk::Options {
+            kernel: KernelSource::Root("/".into()),
+            release: None,
+            profile: Profile::Virtual,
+            probe: probe().unwrap(),
+            stub: ramdisk::STUB.into(),
+            command_line: ramdisk::COMMAND_LINE.into(),
+            time: 0,
+            out: out.clone(),
+        })
+        .unwrap();
+        println!(
+            "ramdisk: {} bytes of EFI program, {:.1} s",
+            index.efi.length,
+            begun.elapsed().as_secs_f64()
+        );
+        let plane = ControlPlane::start(Options::default()).await.unwrap();
+        let client = plane.client().unwrap();
+        corten_kit::definitions::install(&client, corten_api::crds(), &BTreeMap::new())
+            .await
+            .unwrap();
+        let fleet = Fleet::builder()
+            .shape(Shape::Dell)
+            .qemu(qemu)
+            .start()
+            .await
+            .unwrap();
+        let heard = Heard::default();
+        let images = serve_files(image, heard.clone()).await;
+        let log = folder.join("serve.log");
+        let mut running = Self {
+            _serve: tokio::process::Command::new(corten())
+                .args(["serve", "--log=debug", "--log-format=text", "--kubeconfig"])
+                .arg(plane.kubeconfig())
+                .args([
+                    "--admin-address=127.0.0.1:18081",
+                    &format!("--boot-address={SERVER}:8080"),
+                    "--install-crds",
+                ])
+                .arg(format!("--boot-ramdisk={}", out.display()))
+                .arg(format!("--boot-cache={}", folder.join("cache").display()))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(fs::File::create(&log).unwrap())
+                .kill_on_drop(true)
+                .spawn()
+                .unwrap(),
+            client,
+            fleet,
+            heard,
+            images,
+            log,
+            begun,
+            _plane: plane,
+        };
+        running.say("control plane, machines and corten serve run");
+        running.namespace("corten-system").await;
+        running.namespace("team").await;
+        for (number, machine) in running.fleet.machines().enumerate() {
+            running.add_bmc(&format!("m{number}"), &machine).await;
+        }
+        running.begun = begun;
+        running
+    }
+
+    pub fn say(&self, what: &str) {
+        println!("[{:6.1} s] {what}", self.begun.elapsed().as_secs_f64());
+    }
+
+    async fn namespace(&self, name: &str) {
+        self.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+            .await;
+    }
+
+    async fn add_bmc(&self, name: &str, machine: &MachineHandle) {
+        let (user, password) = ("root", "calvin");
+        self.apply(json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": name, "namespace": "corten-system"},
+            "stringData": {"username": user, "password": password},
+        }))
+        .await;
+        self.apply(json!({
+            "apiVersion": "metal.ironcore.dev/v1alpha1", "kind": "BMC", "metadata": {"name": name},
+            "spec": {
+                "access": {"ip": machine.ip().to_string(), "macAddress": machine.mac().to_string()},
+                "protocol": {"name": "Redfish", "port": machine.port(), "scheme": machine.scheme()},
+                "secretRef": {"name": name, "namespace": "corten-system"},
+            },
+        }))
+        .await;
+    }
+
+    fn api(&self, object: &Value) -> Api<DynamicObject> {
+        let version = object["apiVersion"].as_str().unwrap();
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let kind = GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap());
+        let resource = match object["kind"].as_str() {
+            Some("ServerPolicy") => ApiResource::from_gvk_with_plural(&kind, "serverpolicies"),
+            Some("ServerInventory") => {
+                ApiResource::from_gvk_with_plural(&kind, "serverinventories")
+            }
+            _ => ApiResource::from_gvk(&kind),
+        };
+        match object["metadata"]["namespace"].as_str() {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+
+    pub async fn apply(&self, object: Value) {
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        let api = self.api(&object);
+        let parameters = PatchParams::apply("e2e").force();
+        api.patch(&name, &parameters, &Patch::Apply(&object))
+            .await
+            .unwrap();
+    }
+
+    pub async fn get(
+        &self,
+        version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Option<Value> {
+        let mut object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}});
+        if let Some(namespace) = namespace {
+            object["metadata"]["namespace"] = namespace.into();
+        }
+        let found = self.api(&object).get_opt(name).await.unwrap()?;
+        Some(serde_json::to_value(found).unwrap())
+    }
+
+    pub async fn delete(&self, version: &str, kind: &str, namespace: &str, name: &str) {
+        let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}});
+        self.api(&object)
+            .delete(name, &Default::default())
+            .await
+            .unwrap();
+    }
+
+    pub async fn server(&self, number: usize) -> Value {
+        self.get(
+            "metal.ironcore.dev/v1alpha1",
+            "Server",
+            None,
+            &format!("m{number}-system-0"),
+        )
+        .await
+        .unwrap_or_default()
+    }
+
+    /// Waits until the server satisfies `wanted`; on time-out everything that helps is shown.
+    pub async fn until(
+        &self,
+        what: &str,
+        number: usize,
+        limit: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) {
+        let begun = Instant::now();
+        let mut told = String::new();
+        loop {
+            let server = self.server(number).await;
+            if wanted(&server) {
+                self.say(&format!(
+                    "{what} (after {:.1} s)",
+                    begun.elapsed().as_secs_f64()
+                ));
+                return;
+            }
+            let now = standing(&server);
+            if now != told {
+                self.say(&format!("  {now}"));
+                told = now;
+            }
+            if begun.elapsed() > limit {
+                self.show(number).await;
+                panic!("{what} did not come");
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    pub async fn show(&self, number: usize) {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| !line.contains("DEBUG h"))
+            .collect();
+        for line in &lines[lines.len().saturating_sub(80)..] {
+            println!("serve: {line}");
+        }
+        let console = self.fleet.machine(number).qemu().unwrap().console();
+        let lines: Vec<&str> = console.lines().collect();
+        for line in &lines[lines.len().saturating_sub(60)..] {
+            println!("console: {line}");
+        }
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&self.server(number).await["status"]).unwrap()
+        );
+    }
+}
+
+/// State, power and why, in a line.
+fn standing(server: &Value) -> String {
+    let status = &server["status"];
+    let ready = status["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == "Ready");
+    format!(
+        "{} {} {} {}",
+        status["state"].as_str().unwrap_or("-"),
+        status["powerState"].as_str().unwrap_or("-"),
+        ready.and_then(|c| c["reason"].as_str()).unwrap_or("-"),
+        ready.and_then(|c| c["message"].as_str()).unwrap_or("-"),
+    )
+}
+
+/// Serves `image` below `/image`, with ranges left out, and remembers every other path.
+async fn serve_files(image: Vec<u8>, heard: Heard) -> u16 {
+    let listener = tokio::net::TcpListener::bind((SERVER, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let image = Arc::new(image);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (image, heard) = (image.clone(), heard.clone());
+            tokio::spawn(async move {
+                let mut piece = [0; 8192];
+                let Ok(length @ 1..) = stream.read(&mut piece).await else {
+                    return;
+                };
+                let request = String::from_utf8_lossy(&piece[..length]).into_owned();
+                let path = request
+                    .split_whitespace()
+                    .nth(1)
+                    .unwrap_or_default()
+                    .to_owned();
+                let body: &[u8] = if path.starts_with("/image") {
+                    &image
+                } else {
+                    heard.lock().unwrap().push(path);
+                    b"heard\n"
+                };
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all(head.as_bytes()).await;
+                let _ = stream.write_all(body).await;
+            });
+        }
+    });
+    port
+}
