@@ -3,10 +3,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test test-full interop-nv bench lint build controlplane clean-demo
+.PHONY: help demo test test-full e2e ramdisk interop-nv bench lint build controlplane clean-demo
 
 help: ## List what can be made
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## A control plane, 12 simulated machines, three claims, until Ctrl-C (ONCE=1: the whole life, then a table; CLUSTER_KUBECONFIG=file: on that cluster)
 	@scripts/demo
@@ -16,6 +16,14 @@ test: ## Formatting, lints, every test, the API-server tests included
 
 test-full: ## The same, and what takes long: killed processes, big fleets, foreign clients
 	@CORTEN_TEST_FULL=1 scripts/test
+
+e2e: ## Whole machines with real firmware in QEMU: discovery, cleaning and installation from inside (installs QEMU and more as root)
+	@scripts/e2e-setup
+	@scripts/ramdisk hardware
+	@$(CARGO) test -p corten-tests --test e2e -- --show-output
+
+ramdisk: ## The discovery ramdisk for --boot-ramdisk, into the user's cache (PROFILE=virtual: for virtual machines)
+	@scripts/ramdisk $(PROFILE)
 
 interop-nv: ## The strict client nv-redfish against the simulator (part of make test)
 	@scripts/interop-nv

@@ -27,7 +27,7 @@ use crate::{
 const CREATORS: usize = 32;
 /// etcd, the API server and its caches, whatever the size.
 const BASE_MIB: u64 = 2_000;
-/// A simulated machine, its objects in etcd and the API server's caches, and what Corten keeps of it: 0.4 MiB measured, the rest is margin.
+/// A simulated machine, its objects in etcd and the API server's caches, and what Corten keeps of it. A guess with margin, not measured.
 const MACHINE_KIB: u64 = 1_024;
 
 /// What to measure.

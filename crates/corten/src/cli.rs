@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use crate::{crds, demo, inspect, logs, serve, version};
+use crate::{crds, demo, inspect, logs, ramdisk, serve, version};
 
 /// Runs bare-metal servers as Kubernetes objects.
 ///
@@ -29,6 +29,7 @@ pub enum Subcommand {
     Sim(Box<corten_sim::Args>),
     Crds(crds::Args),
     Inspect(inspect::Args),
+    Ramdisk(ramdisk::Args),
     Version(version::Args),
 }
 

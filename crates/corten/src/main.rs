@@ -7,6 +7,7 @@ mod demo;
 mod duration;
 mod inspect;
 mod logs;
+mod ramdisk;
 mod serve;
 mod shutdown;
 mod sim;
@@ -59,6 +60,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Subcommand::Sim(args) => sim::run(*args).await,
         Subcommand::Crds(args) => crds::run(&args),
         Subcommand::Inspect(args) => inspect::run(&args).await,
+        Subcommand::Ramdisk(args) => ramdisk::run(&args),
         Subcommand::Version(args) => version::run(&args),
     }
 }
