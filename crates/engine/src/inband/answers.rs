@@ -46,6 +46,8 @@ impl Controller {
     pub(crate) async fn target(&self, ticket: &Ticket) -> Result<Target, Refusal> {
         let seen = self.look_at(ticket).await?;
         match inband::boots(&seen.observed, &ticket.nonce).map_err(Refusal::NotDue)? {
+            // The probe that writes an image needs that too; the store serves its ramdisk beside an image of a disk.
+            Boots::Probe if writes(&seen) => image(self, &seen),
             Boots::Probe => Ok(Target::Probe),
             Boots::Image => image(self, &seen),
         }
@@ -396,6 +398,12 @@ fn image(controller: &Controller, seen: &Seen) -> Result<Target, Refusal> {
         reference: boot.spec.image.clone().unwrap_or_default(),
         digest: digest.ok_or_else(|| Refusal::NotNow("its image was not resolved yet".into()))?,
     })
+}
+
+/// True while the open run is to write an image.
+fn writes(seen: &Seen) -> bool {
+    let run = seen.observed.run.as_ref();
+    run.is_some_and(|run| run.plan.contains(&Step::ProbeWrite))
 }
 
 /// The work that was granted and has not ended, and what its grant is called.

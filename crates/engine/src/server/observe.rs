@@ -183,9 +183,20 @@ impl Controller {
                 .store
                 .get(&ObjectKey::namespaced(&at.namespace, &at.name))
         });
+        let claim = server.spec.server_claim_ref.as_ref().and_then(|at| {
+            self.ctx
+                .claims
+                .store
+                .get(&ObjectKey::namespaced(&at.namespace, &at.name))
+        });
         let declared = boot
             .as_ref()
             .and_then(|boot| boot.annotations().get(names::BOOT_METHOD))
+            .or_else(|| {
+                claim
+                    .as_ref()
+                    .and_then(|claim| claim.annotations().get(names::BOOT_METHOD))
+            })
             .or_else(|| server.annotations().get(names::BOOT_METHOD));
         Some(Services {
             declared: declared.cloned().filter(|method| !method.trim().is_empty()),
