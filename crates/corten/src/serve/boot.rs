@@ -26,7 +26,9 @@ const CURRENT: &str = "key";
 const PREVIOUS: &str = "previous-key";
 
 /// Boot services: what machines boot, and what their probes say.
+// clap names the group after the type, and the other `Args` of this command have that name already.
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "boot_services")]
 pub struct Args {
     /// Where machines fetch what they boot, over HTTP; without it nothing is served, and only the text of images is checked.
     #[arg(
