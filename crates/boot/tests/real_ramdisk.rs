@@ -1,10 +1,12 @@
 //! The ramdisk from the distribution's kernel, and its boot by real UEFI firmware. Needs a static probe (`CORTEN_PROBE`), a kernel with its modules
-//! (`/boot`, or another root in `CORTEN_KERNEL_ROOT`), `systemd-boot-efi`, and for the boot `qemu-system-x86` and `ovmf`.
+//! (`/boot`, or another root in `CORTEN_KERNEL_ROOT`), `systemd-boot-efi`, and for the boot `qemu-system-x86` and `ovmf`. Where one of them is
+//! missing, the test is skipped and says which.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stderr,
+    clippy::print_stdout,
     missing_docs
 )]
 
@@ -15,11 +17,65 @@ use std::time::{Duration, Instant};
 
 use corten_boot::ramdisk::{COMMAND_LINE, Index, KernelSource, Options, Profile, STUB, build};
 
+const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+
+macro_rules! need {
+    ($missing:expr) => {
+        if let Some(missing) = $missing {
+            println!(
+                "skipped: {}: {missing}",
+                std::thread::current().name().unwrap_or("a test")
+            );
+            return;
+        }
+    };
+}
+
+fn kernel_root() -> PathBuf {
+    std::env::var_os("CORTEN_KERNEL_ROOT")
+        .unwrap_or_else(|| "/".into())
+        .into()
+}
+
+/// What a ramdisk needs and is not here.
+fn missing_for_ramdisk() -> Option<String> {
+    if std::env::var_os("CORTEN_PROBE").is_none() {
+        return Some("CORTEN_PROBE does not name a static probe".into());
+    }
+    let kernels = kernel_root().join("boot");
+    let kernel = std::fs::read_dir(&kernels)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"));
+    if !kernel {
+        return Some(format!("there is no kernel in {}", kernels.display()));
+    }
+    (!Path::new(STUB).exists()).then(|| format!("there is no {STUB} (package systemd-boot-efi)"))
+}
+
+/// What a boot of one needs and is not here.
+fn missing_for_boot() -> Option<String> {
+    missing_for_ramdisk()
+        .or_else(|| {
+            let qemu = Command::new("qemu-system-x86_64")
+                .arg("--version")
+                .stdout(Stdio::null())
+                .status();
+            qemu.is_err()
+                .then(|| "there is no qemu-system-x86_64".into())
+        })
+        .or_else(|| {
+            (!Path::new(FIRMWARE).exists())
+                .then(|| format!("there is no {FIRMWARE} (package ovmf)"))
+        })
+}
+
+/// A probe that is named and is none is a failure, not a reason to skip.
 fn options(profile: Profile, out: &Path) -> Options {
-    let probe = std::env::var_os("CORTEN_PROBE").expect("CORTEN_PROBE names the static probe");
-    let root = std::env::var_os("CORTEN_KERNEL_ROOT").unwrap_or_else(|| "/".into());
+    let probe = std::env::var_os("CORTEN_PROBE").expect("looked at before");
     Options {
-        kernel: KernelSource::Root(PathBuf::from(root)),
+        kernel: KernelSource::Root(kernel_root()),
         release: None,
         profile,
         probe: PathBuf::from(probe),
@@ -70,11 +126,9 @@ fn boot(folder: &Path, drive: &[&str], wanted: &str) -> (String, Duration) {
             "-monitor",
             "none",
         ])
-        .args([
-            "-drive",
-            "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
-            "-serial",
-        ])
+        .arg("-drive")
+        .arg(format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}"))
+        .arg("-serial")
         .arg(format!("file:{}", console.display()))
         .args(drive)
         .stdin(Stdio::null())
@@ -99,8 +153,8 @@ fn boot(folder: &Path, drive: &[&str], wanted: &str) -> (String, Duration) {
 }
 
 #[test]
-#[ignore = "needs a static probe, a kernel, QEMU and OVMF"]
 fn firmware_boots_the_iso_and_the_probe_reads_its_own_command_line() {
+    need!(missing_for_boot());
     let folder = tempfile::tempdir().unwrap();
     let index = build(&options(Profile::Virtual, folder.path())).unwrap();
     eprintln!(
@@ -141,8 +195,8 @@ fn firmware_boots_the_iso_and_the_probe_reads_its_own_command_line() {
 }
 
 #[test]
-#[ignore = "needs a static probe and a kernel"]
 fn the_distribution_kernel_makes_the_same_bytes_twice() {
+    need!(missing_for_ramdisk());
     let folder = tempfile::tempdir().unwrap();
     let profile =
         std::env::var("CORTEN_PROFILE").map_or(Profile::Virtual, |name| name.parse().unwrap());

@@ -13,6 +13,7 @@ use std::time::Duration;
 use corten_controlplane::{ControlPlane, Options};
 use corten_sim::{Fleet, Shape, Timing};
 use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -248,6 +249,44 @@ async fn serve_needs_only_the_rights_in_deploy_and_no_password_leaves_a_secret()
     }
     serve.start_kill().unwrap();
     let _ = serve.wait().await;
+    boot_services_make_their_key(&client, &account, folder.path()).await;
+}
+
+/// With the same rights. Not part of the life above: its claim's image is in no registry, and boot services would look for it.
+async fn boot_services_make_their_key(client: &Client, account: &Path, folder: &Path) {
+    let log = folder.join("boot.log");
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_corten"))
+        .args(["serve", "--log=trace", "--log-format=json", "--kubeconfig"])
+        .arg(account)
+        .args(["--admin-address=127.0.0.1:0", "--boot-address=127.0.0.1:0"])
+        .arg("--boot-cache")
+        .arg(folder.join("images"))
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "corten-system");
+    let mut made = None;
+    for _ in 0..300 {
+        made = secrets.get_opt("corten-boot-key").await.unwrap();
+        if made.is_some() || serve.try_wait().unwrap().is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    serve.start_kill().unwrap();
+    let _ = serve.wait().await;
+    let said = std::fs::read_to_string(&log).unwrap();
+    let end: Vec<&str> = said.lines().rev().take(5).collect();
+    let made = made.unwrap_or_else(|| panic!("no key was made: {end:#?}"));
+    let key = serde_json::to_value(made.data.unwrap()).unwrap()["key"].clone();
+    assert!(
+        !said.contains(key.as_str().unwrap()),
+        "the key is in the log"
+    );
 }
 
 /// kubectl, as a cluster's administrator.

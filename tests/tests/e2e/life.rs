@@ -74,6 +74,9 @@ async fn life(run: &Running) {
     let inside = &inventory["status"]["inBand"];
     let machine = run.fleet.machine(0);
     let disks = machine.qemu().unwrap().disks();
+    if inside.is_null() {
+        run.show(0).await;
+    }
     let seen: Vec<_> = inside["storage"]
         .as_array()
         .unwrap()

@@ -27,7 +27,7 @@ const PREVIOUS: &str = "previous-key";
 
 /// Boot services: what machines boot, and what their probes say.
 #[derive(Clone, Debug, clap::Args)]
-#[group(skip)]
+#[group(id = "boot_services")]
 pub struct Args {
     /// Where machines fetch what they boot, over HTTP; without it nothing is served, and only the text of images is checked.
     #[arg(

@@ -154,6 +154,11 @@ impl Controller {
             ));
         }
         let done = report.outcome == Told::Succeeded;
+        if done && step == Step::ProbeInventory {
+            return Err(Refusal::Conflict(
+                "an inventory has ended when it is registered, and none was".into(),
+            ));
+        }
         let evidence = said(report, done);
         let drives = if step == Step::ProbeErase {
             report.drives.iter().map(erasure).collect()
