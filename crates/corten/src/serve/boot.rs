@@ -27,6 +27,8 @@ const PREVIOUS: &str = "previous-key";
 
 /// Boot services: what machines boot, and what their probes say.
 #[derive(Clone, Debug, clap::Args)]
+// clap names a group after the struct, and those of `serve` itself are `Args` too.
+#[group(skip)]
 pub struct Args {
     /// Where machines fetch what they boot, over HTTP; without it nothing is served, and only the text of images is checked.
     #[arg(
