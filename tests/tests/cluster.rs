@@ -11,4 +11,6 @@ mod cluster {
     mod onboarding;
     mod orders;
     mod power;
+    mod refresh;
+    mod shards;
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use kube::CustomResourceExt;
+use kube::{CustomResourceExt, Resource};
 
 use crate::{corten, metal};
 
@@ -36,7 +36,18 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     ]
     .into_iter()
     .map(relax)
+    .map(whole)
     .collect()
+}
+
+/// A ServerInventory is written whole: behind a `status` subresource, what is applied to the object itself would be dropped silently.
+fn whole(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    if crd.spec.names.kind == corten::ServerInventory::kind(&()) {
+        for version in &mut crd.spec.versions {
+            version.subresources = None;
+        }
+    }
+    crd
 }
 
 /// An object of the originals may lack its `spec`, and a null is dropped as if the field were not there.
@@ -78,21 +89,19 @@ mod tests {
     use super::crds;
 
     #[test]
-    fn no_kind_is_defined_twice_and_each_has_a_status() {
+    fn no_kind_is_defined_twice_and_each_but_the_inventory_has_a_status_of_its_own() {
         let crds = crds();
         let names: std::collections::BTreeSet<_> =
             crds.iter().map(|crd| crd.metadata.name.clone()).collect();
         assert_eq!(names.len(), crds.len());
         for crd in &crds {
             let version = &crd.spec.versions[0];
-            assert!(
-                version
-                    .subresources
-                    .as_ref()
-                    .is_some_and(|sub| sub.status.is_some()),
-                "{:?}",
-                crd.metadata.name
-            );
+            let has = version
+                .subresources
+                .as_ref()
+                .is_some_and(|sub| sub.status.is_some());
+            let whole = crd.spec.names.kind == "ServerInventory";
+            assert_eq!(has, !whole, "{:?}", crd.metadata.name);
         }
     }
 

@@ -26,6 +26,14 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is no duration: write 500ms, 15s, 2m or 1h"))
 }
 
+/// The same, and a bare `0` for what never happens.
+pub fn parse_or_zero(text: &str) -> Result<Duration, String> {
+    match text.trim() {
+        "0" => Ok(Duration::ZERO),
+        text => parse(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +42,8 @@ mod tests {
     fn a_duration_needs_its_unit() {
         assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse(" 2m "), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_or_zero("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_or_zero("24h"), Ok(Duration::from_secs(86_400)));
         for wrong in ["", "15", "s", "1d", "-1s", "1.5s", "99999999999999999999h"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

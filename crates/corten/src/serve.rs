@@ -3,6 +3,7 @@
 mod args;
 mod boot;
 mod cluster;
+mod contend;
 mod metrics;
 mod others;
 mod selector;
@@ -53,6 +54,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     if !args.despite_other_operators {
         refuse_beside_others(&client, &ours).await?;
+        let lease = engine.lease();
+        tokio::select! {
+            won = contend::win(&client, &ours, lease) => won?,
+            () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
+        }
     }
 
     let stop = shutdown.child_token();

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use corten_api::names;
 use corten_boot::{links::PublicAddress, token::KeyRing};
+use corten_kit::lease::LeaseConfig;
 use corten_lifecycle::{image::ImageReference, retention::Limits};
 use corten_redfish::GatewayConfig;
 
@@ -110,6 +111,8 @@ pub struct EngineConfig {
     pub onboarding: usize,
     /// How machines reach the boot services; none where another controller boots, or none are set up.
     pub services: Option<BootServices>,
+    /// How often the inventory of a server that rests is read again; zero means never.
+    pub inventory_refresh: Duration,
     /// How many ended ServerRuns are kept, and how long.
     pub retention: Limits,
 }
@@ -129,12 +132,26 @@ impl Default for EngineConfig {
             concurrency: 1024,
             onboarding: 64,
             services: None,
+            inventory_refresh: Duration::from_secs(24 * 3600),
             retention: Limits::default(),
         }
     }
 }
 
 impl EngineConfig {
+    /// The Lease that this engine holds while it acts.
+    pub fn lease(&self) -> LeaseConfig {
+        let selector = self.selector.clone().unwrap_or_default();
+        LeaseConfig {
+            namespace: self.namespace.clone(),
+            name: self.lease_name.clone(),
+            holder: self.instance.clone(),
+            duration: self.lease_duration,
+            // Another engine sees by it whether the two share a server.
+            annotations: [(names::SELECTOR.to_owned(), selector)].into(),
+        }
+    }
+
     /// The labels that the selector demands by equality: objects that this engine makes carry them, or it would not
     /// see its own work.
     pub fn demanded_labels(&self) -> BTreeMap<String, String> {

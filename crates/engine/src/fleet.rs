@@ -390,7 +390,8 @@ impl Fleet {
         freed
     }
 
-    fn wake(&self, server: &str) {
+    /// Has a server looked at again.
+    pub(crate) fn wake(&self, server: &str) {
         let key = ObjectKey::cluster(server);
         self.inner
             .wakes

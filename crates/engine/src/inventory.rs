@@ -15,7 +15,7 @@ use corten_api::{
 };
 use corten_redfish::inventory::{self as found, Inventory, ManagerFacts, SystemFacts};
 
-pub use contents::contents;
+pub use contents::{contents, with_drives_of};
 
 const MIB: u64 = 1 << 20;
 

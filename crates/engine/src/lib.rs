@@ -23,7 +23,7 @@ mod server;
 
 use std::sync::Arc;
 
-use corten_kit::{Events, Lease, gate, lease::LeaseConfig};
+use corten_kit::{Events, Lease, gate};
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -65,18 +65,9 @@ pub async fn run_told(
     shutdown: CancellationToken,
     tell: impl FnOnce(&Context),
 ) -> Result<(), EngineError> {
-    let selector = config.selector.clone().unwrap_or_default();
-    let lease_config = LeaseConfig {
-        namespace: config.namespace.clone(),
-        name: config.lease_name.clone(),
-        holder: config.instance.clone(),
-        duration: config.lease_duration,
-        // Another engine sees by it whether the two share a server.
-        annotations: [(corten_api::names::SELECTOR.to_owned(), selector)].into(),
-    };
     // The lease outlives the controllers: what they have under way ends first.
     let release = CancellationToken::new();
-    let (lease, keeper) = Lease::start(client.clone(), lease_config, release.clone());
+    let (lease, keeper) = Lease::start(client.clone(), config.lease(), release.clone());
     // Whoever drops this future half-way stops renewing too, as a crash would.
     let keeper = AbortOnDropHandle::new(keeper);
     let events = Events::start(client.clone(), "engine", &config.instance);

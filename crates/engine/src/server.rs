@@ -8,6 +8,7 @@ mod guard;
 mod hardware;
 mod observe;
 mod record;
+mod refresh;
 mod wakes;
 
 use std::{sync::Arc, time::Duration};
@@ -109,6 +110,14 @@ pub(crate) fn start(ctx: &Context, term: &CancellationToken, tasks: &mut JoinSet
         ctx.config.retention,
         term.clone(),
     ));
+    if !ctx.config.inventory_refresh.is_zero() {
+        let keep = refresh::keep(
+            controller.clone(),
+            ctx.config.inventory_refresh,
+            term.clone(),
+        );
+        tasks.spawn(gate::carried(keep));
+    }
     let driver = Driver::new("server", ctx.config.concurrency);
     let term = term.clone();
     tasks.spawn(gate::carried(async move {

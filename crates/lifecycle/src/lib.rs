@@ -14,6 +14,7 @@ pub mod names;
 pub mod operation;
 pub mod plan;
 pub mod policy;
+pub mod refresh;
 pub mod retention;
 pub mod run;
 pub mod server;

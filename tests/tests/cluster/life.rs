@@ -367,3 +367,68 @@ async fn more_servers_given_back_at_once_than_is_usual_wait_until_somebody_has_l
     lab.eventually(|world| world.available() == 8 && world.claims.is_empty())
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_fifty_servers_given_back_at_once_no_more_than_the_brakes_limit_are_touched_until_somebody_acknowledges()
+ {
+    let lab = Lab::start().small().servers(50).idle().await;
+    take_its_word(&lab).await;
+    lab.policy(json!({"rates": {"powerOnsPerMinute": 600, "powerOffsPerMinute": 600, "erasuresPerMinute": 600}}))
+        .await;
+    lab.plug_in().await;
+    lab.eventually(|world| world.available() == 50).await;
+    let claims = lab.claim_many(50).await;
+    lab.eventually(|world| world.bound() == 50 && world.powered_on() == 50)
+        .await;
+    for machine in lab.fleet().machines() {
+        machine.write_drives("somebody's data");
+    }
+    for claim in &claims {
+        lab.release(claim).await;
+    }
+    let paused = |world: &World| {
+        let all = world.servers.iter();
+        all.filter(|it| world.says(&it.name_any(), "Ready", "False", "BrakeEngaged"))
+            .count()
+    };
+    // The sixth start is the one that is more than five, and engages it.
+    lab.eventually(|world| paused(world) >= 44 && world.claims.len() >= 44)
+        .await;
+    let touched = || {
+        let all = lab.fleet().machines();
+        all.filter(|it| resets(it).len() > 1 || it.power_state() != "On")
+            .count()
+    };
+    let wiped = || {
+        let all = lab.fleet().machines();
+        all.filter(|it| readable_drives(it).len() < it.drives().len())
+            .count()
+    };
+    lab.stays(Duration::from_secs(10), |world| {
+        paused(world) >= 44 && touched() <= 6 && wiped() <= 5
+    })
+    .await;
+    println!(
+        "before anybody looked: {} touched, {} wiped",
+        touched(),
+        wiped()
+    );
+    lab.acknowledge().await;
+    lab.eventually(|_| touched() > 6).await;
+    // Each acknowledgement is good for as many again, and no more.
+    let mut asked = 1;
+    while lab.world().await.available() < 50 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(touched() <= 6 * (asked + 1), "{} after {asked}", touched());
+        assert!(asked < 40, "{asked} acknowledgements did not do");
+        lab.acknowledge().await;
+        asked += 1;
+    }
+    println!("{asked} acknowledgements");
+    let world = lab.eventually(|world| world.claims.is_empty()).await;
+    assert_eq!(world.available(), 50);
+    assert_eq!(wiped(), 50);
+    for machine in lab.fleet().machines() {
+        assert_eq!(readable_drives(&machine), [""; 0]);
+    }
+}

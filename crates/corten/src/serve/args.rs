@@ -151,6 +151,9 @@ pub struct Args {
         help_heading = "Limits"
     )]
     pub keep_runs_days: u16,
+    /// How often the inventory of each server that rests is read again, as in `24h`; `0` means never.
+    #[arg(long, env = "CORTEN_INVENTORY_REFRESH", default_value = "24h", value_parser = duration::parse_or_zero, value_name = "TIME", help_heading = "Limits")]
+    pub inventory_refresh: Duration,
     /// How long a BMC may take to accept a connection, TLS included.
     #[arg(long, env = "CORTEN_BMC_CONNECT_TIMEOUT", default_value = "10s", value_parser = duration::parse, value_name = "TIME", help_heading = "Limits")]
     pub bmc_connect_timeout: Duration,
@@ -269,6 +272,7 @@ impl Args {
             lease_duration: self.lease_duration,
             concurrency: self.concurrency,
             onboarding: self.onboarding,
+            inventory_refresh: self.inventory_refresh,
             retention: Limits {
                 count: self.keep_runs,
                 age: SignedDuration::from_hours(i64::from(self.keep_runs_days) * 24),

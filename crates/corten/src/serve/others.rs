@@ -49,10 +49,15 @@ pub struct Ours {
 
 impl Ours {
     fn is_rival(&self, lease: &Lease) -> bool {
-        let (name, namespace) = (lease.name_any(), lease.namespace().unwrap_or_default());
-        if name == self.claims_lease {
-            return namespace != self.namespace;
+        if lease.name_any() == self.claims_lease {
+            return lease.namespace().unwrap_or_default() != self.namespace;
         }
+        self.is_rival_engine(lease)
+    }
+
+    /// Whether it is the Lease of an engine that may look after a server of ours.
+    pub fn is_rival_engine(&self, lease: &Lease) -> bool {
+        let (name, namespace) = (lease.name_any(), lease.namespace().unwrap_or_default());
         let is_engine = name == super::ENGINE_LEASE
             || name
                 .strip_prefix(super::ENGINE_LEASE)
@@ -138,20 +143,24 @@ fn lease_sign(lease: &Lease, ours: &Ours, now: Timestamp) -> Option<Sign> {
     } else {
         return None;
     };
+    let age = renewed(lease, now)?;
+    let holder = lease.spec.as_ref()?.holder_identity.as_deref()?;
+    Some(Sign(format!(
+        "{who} holds Lease {namespace}/{name} as {holder:?}, renewed {} s ago",
+        age.as_secs().max(0)
+    )))
+}
+
+/// How long ago somebody renewed it who still holds it.
+pub fn renewed(lease: &Lease, now: Timestamp) -> Option<SignedDuration> {
     let spec = lease.spec.as_ref()?;
-    let holder = spec
-        .holder_identity
+    spec.holder_identity
         .as_deref()
         .filter(|holder| !holder.is_empty())?;
     let duration = SignedDuration::from_secs(spec.lease_duration_seconds.unwrap_or(15).into());
     let age = now.duration_since(spec.renew_time.as_ref()?.0);
     // Twice: clocks differ, and a leader that is late is still a leader.
-    (age < duration * 2).then(|| {
-        Sign(format!(
-            "{who} holds Lease {namespace}/{name} as {holder:?}, renewed {} s ago",
-            age.as_secs().max(0)
-        ))
-    })
+    (age < duration * 2).then_some(age)
 }
 
 fn deployment_sign(deployment: &Deployment) -> Option<Sign> {

@@ -148,6 +148,14 @@ pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> b
     equal && expressions
 }
 
+/// Whether a label selector selects every object that has at least the labels `demanded`: what other labels they have is not known, so that a
+/// demand for the absence of one is never met.
+pub fn covers(selector: &LabelSelector, demanded: &BTreeMap<String, String>) -> bool {
+    let mut expressions = selector.match_expressions.iter().flatten();
+    selects(selector, demanded)
+        && expressions.all(|expression| demanded.contains_key(&expression.key))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,5 +206,28 @@ mod tests {
         assert!(selects(&expression("Exists"), &one));
         assert!(selects(&expression("DoesNotExist"), &labels(&[])));
         assert!(!selects(&expression("Near"), &one));
+    }
+
+    #[test]
+    fn a_selector_covers_a_shard_only_if_no_other_label_of_a_server_could_exclude_it() {
+        let selector = |value| serde_json::from_value::<LabelSelector>(value).unwrap();
+        let shard = labels(&[("site", "x")]);
+        let expression = |key: &str, operator: &str| {
+            selector(
+                json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": ["y"] }] }),
+            )
+        };
+        assert!(covers(&selector(json!({})), &shard));
+        assert!(covers(
+            &selector(json!({ "matchLabels": { "site": "x" } })),
+            &shard
+        ));
+        assert!(covers(&expression("site", "NotIn"), &shard));
+        assert!(!covers(&expression("rack", "NotIn"), &shard));
+        assert!(!covers(&expression("rack", "DoesNotExist"), &shard));
+        assert!(!covers(
+            &selector(json!({ "matchLabels": { "rack": "y" } })),
+            &shard
+        ));
     }
 }

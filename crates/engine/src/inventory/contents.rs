@@ -32,6 +32,24 @@ pub fn contents(inventory: &Inventory) -> wire::ServerInventoryStatus {
     contents
 }
 
+/// `contents` with the drives that `recorded` has beside its own, by serial number: a cleaning is judged against all that there were.
+#[must_use]
+pub fn with_drives_of(
+    mut contents: wire::ServerInventoryStatus,
+    recorded: &wire::ServerInventoryStatus,
+) -> wire::ServerInventoryStatus {
+    for drive in &recorded.drives {
+        let has = |known: &wire::Drive| known.serial_number == drive.serial_number;
+        if drive.serial_number.is_some() && !contents.drives.iter().any(has) {
+            contents.drives.push(drive.clone());
+        }
+    }
+    contents.drives.sort_by(|a, b| a.id.cmp(&b.id));
+    contents.content_hash = None;
+    contents.content_hash = hash(&contents);
+    contents
+}
+
 fn hash(contents: &wire::ServerInventoryStatus) -> Option<String> {
     let json = serde_json::to_vec(contents).ok()?;
     let digest = digest(&SHA256, &json);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use corten_api::{
-    corten::{ServerInventory, ServerReference},
+    corten::{ServerInventory, ServerInventoryStatus, ServerReference},
     metal::{NetworkInterface, Server},
     names,
 };
@@ -194,7 +194,7 @@ impl Controller {
         Ok(None)
     }
 
-    async fn read_all(
+    pub(super) async fn read_all(
         &self,
         bmc: &Bmc,
         path: &str,
@@ -263,17 +263,25 @@ impl Controller {
     }
 
     async fn record_inventory(&self, server: &Server, found: &Found) -> Result<(), ServerError> {
-        let contents = contents(found);
+        self.record_contents(server, &contents(found)).await
+    }
+
+    /// Writes the ServerInventory, unless it says the same.
+    pub(super) async fn record_contents(
+        &self,
+        server: &Server,
+        contents: &ServerInventoryStatus,
+    ) -> Result<(), ServerError> {
         let key = corten_kit::ObjectKey::of(server);
         let recorded = self.ctx.inventory_metadata.get(&key);
         let annotations = recorded
             .as_ref()
             .map(|meta| meta.annotations().clone())
             .unwrap_or_default();
-        if is_known(&contents, recorded_hash(&annotations)) {
+        if is_known(contents, recorded_hash(&annotations)) {
             return Ok(());
         }
-        tracing::debug!(server = %key, unread = ?failed(&contents), "inventory changed");
+        tracing::debug!(server = %key, unread = ?failed(contents), "inventory changed");
         let mut labels = std::collections::BTreeMap::new();
         for label in [names::AGENT, names::MANAGED_BY] {
             if let Some(value) = server.labels().get(label) {
@@ -449,7 +457,7 @@ impl Controller {
 }
 
 /// Addresses, neighbours and carrier, which only the probe sees, stay with the interface of the same MAC address.
-fn with_links(
+pub(super) fn with_links(
     mut found: Vec<NetworkInterface>,
     seen: &[NetworkInterface],
 ) -> Vec<NetworkInterface> {
@@ -476,7 +484,7 @@ fn stepped(done: Result<(), ExecutorError>) -> Result<Option<Duration>, ServerEr
 }
 
 /// Where the ComputerSystem is: as the BMC showed it last, else as the spec has it.
-fn path(seen: &Seen) -> Option<String> {
+pub(super) fn path(seen: &Seen) -> Option<String> {
     seen.machine
         .system
         .as_ref()

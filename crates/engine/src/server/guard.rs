@@ -22,7 +22,7 @@ use corten_lifecycle::{
     server::Guard,
 };
 
-use crate::{context::Context, run::RunIndex};
+use crate::{connect::policy::covers, context::Context, run::RunIndex};
 
 /// The shard's limits. Clones share them.
 #[derive(Clone)]
@@ -33,6 +33,8 @@ pub(super) struct Guards {
     /// Labels of this shard's runs: what another shard does is that one's brake. One that is told apart by labels which runs do not carry
     /// counts all, which is early and never late.
     shard: Arc<BTreeMap<String, String>>,
+    /// Labels that each server of the shard has: a policy speaks for the shard only if it selects all that have them.
+    demanded: Arc<BTreeMap<String, String>>,
     /// Carries what no run records: a pause for a lost cache, and acknowledgements.
     lease: Lease,
     /// What ends a pause.
@@ -70,21 +72,23 @@ const BURST: u32 = 40;
 
 impl Guards {
     pub(super) fn new(ctx: &Context, runs: RunIndex) -> Self {
-        let mut shard = ctx.config.demanded_labels();
+        let demanded = ctx.config.demanded_labels();
+        let mut shard = demanded.clone();
         shard.retain(|key, _| key == names::AGENT || key == names::MANAGED_BY);
         Self {
             servers: ctx.servers.store.clone(),
             policies: ctx.policies.store.clone(),
             runs,
             shard: Arc::new(shard),
+            demanded: Arc::new(demanded),
             lease: ctx.lease.clone(),
             remedy: brake::remedy(&ctx.config.namespace, &ctx.config.lease_name).into(),
             lists: ctx.judged_lists.clone(),
             state: Arc::new(Mutex::new(State {
                 starts: None,
-                ons: Rate::new(DEFAULT.ons, BURST),
-                offs: Rate::new(DEFAULT.offs, BURST),
-                erasures: Rate::new(DEFAULT.erasures, BURST),
+                ons: rate(DEFAULT.ons),
+                offs: rate(DEFAULT.offs),
+                erasures: rate(DEFAULT.erasures),
                 wanted: DEFAULT,
             })),
         }
@@ -195,40 +199,53 @@ impl Guards {
         let wanted = self.wanted();
         if wanted != state.wanted {
             state.wanted = wanted;
-            state.ons = Rate::new(wanted.ons, BURST);
-            state.offs = Rate::new(wanted.offs, BURST);
-            state.erasures = Rate::new(wanted.erasures, BURST);
+            state.ons = rate(wanted.ons);
+            state.offs = rate(wanted.offs);
+            state.erasures = rate(wanted.erasures);
         }
     }
 
-    /// The lowest rates that any policy asks for: they are the shard's, not one server's.
+    /// The rates of the policy that speaks for the shard, with the defaults for what it leaves out.
     fn wanted(&self) -> Wanted {
-        let lowest = |all: &[Arc<ServerPolicy>],
-                      rate: fn(&corten_api::corten::Rates) -> Option<i32>,
-                      default| {
-            all.iter()
-                .filter_map(|policy| policy.spec.rates.as_ref().and_then(rate))
-                .filter_map(|rate| u32::try_from(rate).ok())
-                .min()
-                .unwrap_or(default)
-        };
         if self.policies.is_empty() {
             return DEFAULT;
         }
-        let all = self.policies.all();
+        // They are the shard's, not one server's, and a policy that says nothing of them takes none away.
+        let mut speaking = self.speaking();
+        speaking.retain(|policy| policy.spec.rates.is_some());
+        let highest = speaking.into_iter().min_by(|a, b| {
+            let by_name = || a.name_any().cmp(&b.name_any());
+            b.spec.priority.cmp(&a.spec.priority).then_with(by_name)
+        });
+        let rates = highest.and_then(|policy| policy.spec.rates.clone());
+        let rates = rates.unwrap_or_default();
+        let or = |rate: Option<i32>, default| {
+            rate.and_then(|rate| u32::try_from(rate).ok())
+                .unwrap_or(default)
+        };
         Wanted {
-            ons: lowest(&all, |r| r.power_ons_per_minute, DEFAULT.ons),
-            offs: lowest(&all, |r| r.power_offs_per_minute, DEFAULT.offs),
-            erasures: lowest(&all, |r| r.erasures_per_minute, DEFAULT.erasures),
+            ons: or(rates.power_ons_per_minute, DEFAULT.ons),
+            offs: or(rates.power_offs_per_minute, DEFAULT.offs),
+            erasures: or(rates.erasures_per_minute, DEFAULT.erasures),
         }
     }
 
-    /// The latest acknowledgement, on the Lease or on any policy. One from the future acknowledges nothing yet to come.
+    /// The policies that are for each server of the shard.
+    fn speaking(&self) -> Vec<Arc<ServerPolicy>> {
+        let mut all = self.policies.all();
+        all.retain(|policy| {
+            let selector = policy.spec.selector.as_ref();
+            selector.is_none_or(|selector| covers(selector, &self.demanded))
+        });
+        all
+    }
+
+    /// The latest acknowledgement, on the Lease or on a policy that is for the whole shard. One from the future acknowledges nothing yet to come.
     fn acknowledged(&self) -> Option<Timestamp> {
         let now = Timestamp::now()
             .checked_add(SignedDuration::from_mins(1))
             .unwrap_or(Timestamp::MAX);
-        let on_policies = self.policies.all();
+        let on_policies = self.speaking();
         let on_policies = on_policies
             .iter()
             .filter_map(|policy| policy.annotations().get(names::BRAKE_ACKNOWLEDGED).cloned());
@@ -240,6 +257,11 @@ impl Guards {
             .filter(|at| *at <= now)
             .max()
     }
+}
+
+/// A slow rate has a small burst: twenty seconds' worth, or a site's limit for a minute would be used up in a moment, and more.
+fn rate(per_minute: u32) -> Rate {
+    Rate::new(per_minute, BURST.min(per_minute / 3).max(1))
 }
 
 /// How often a paused server is looked at again.

@@ -7,16 +7,17 @@ use kube::ResourceExt;
 
 use corten_api::{
     corten::{SectionState, ServerInventory, ServerRun},
-    metal::{PowerState, Server, ServerState, ServerStatus},
+    metal::{PowerState, Server, ServerStatus},
     names,
 };
 use corten_kit::ObjectKey;
 use corten_lifecycle::{
     identity::{Identity, is_placeholder_uuid},
     policy::Policy,
+    refresh,
     server::{
-        Abilities, Attachment, Boot, Claim, Drive, Handover, Inventory, Machine, Media, Observed,
-        Reach, Record, Services,
+        Abilities, Attachment, Boot, Claim, Drive, Inventory, Machine, Media, Observed, Reach,
+        Record, Services,
     },
 };
 use corten_redfish::{
@@ -206,7 +207,7 @@ impl Controller {
     /// Forgets which drives the machine has while no rule can ask: whoever cleans reads them anew anyway. A fleet's worth of them is most of
     /// what a server at rest would take.
     pub(super) fn forget_drives(&self, seen: &Seen) {
-        if is_settled(&seen.observed)
+        if refresh::is_settled(&seen.observed)
             && let Some(mut memory) = self.memory.get_mut(&seen.key)
         {
             memory.inventory = None;
@@ -222,19 +223,6 @@ impl Controller {
             Err(error) => Err(ServerError::Observe(error)),
         }
     }
-}
-
-/// Discovered, in nobody's cleaning and in no run: only rules of discovery and cleaning look at an inventory.
-fn is_settled(observed: &Observed) -> bool {
-    let record = &observed.record;
-    let is_dirty = record.notes.dirty.is_some() || record.notes.cleaning.is_some();
-    let stands = match record.state {
-        Some(ServerState::Available) => !is_dirty,
-        Some(ServerState::Reserved) => record.claim.is_some(),
-        _ => false,
-    };
-    let is_handed_over = record.notes.handover == Handover::Unset;
-    stands && is_handed_over && record.discovered && observed.run.is_none()
 }
 
 fn serials(inventory: &ServerInventory) -> Vec<String> {

@@ -370,6 +370,13 @@ impl MachineHandle {
         });
     }
 
+    /// One entry of its firmware inventory has another version, as after an update by hand.
+    pub fn set_firmware(&self, entry: usize, version: &str) {
+        self.state(|state| {
+            state.firmware.insert(entry, version.to_owned());
+        });
+    }
+
     /// Open sessions.
     pub fn sessions(&self) -> usize {
         self.machine().with_state(|state, now| {

@@ -11,6 +11,7 @@ fn context() -> Context {
     let config = EngineConfig {
         namespace: "site".into(),
         lease_name: "corten-engine-r1".into(),
+        selector: Some("site=x".into()),
         ..EngineConfig::default()
     };
     Context::new(client, config, Lease::alone("a"), events)
@@ -94,4 +95,61 @@ async fn of_many_that_saw_a_free_rate_only_its_burst_may_send() {
         guards.take(&Step::ForceOff, at).is_ok(),
         "switching off has its own rate"
     );
+}
+
+fn policy(ctx: &Context, name: &str, spec: serde_json::Value) {
+    let policy: ServerPolicy = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": name, "resourceVersion": "1"}, "spec": spec,
+    }))
+    .unwrap();
+    ctx.policies.store.wrote(policy);
+}
+
+/// How many of these may be sent at once.
+fn at_once(guards: &Guards, step: &Step) -> usize {
+    let at = now();
+    guards.look(at);
+    (0..1024)
+        .take_while(|_| guards.take(step, at).is_ok())
+        .count()
+}
+
+#[tokio::test]
+async fn the_rates_are_those_of_the_highest_policy_that_covers_the_shard_and_speaks_of_them() {
+    let ctx = context();
+    let guards = guards(&ctx);
+    let rates = |n: i32| serde_json::json!({"powerOnsPerMinute": n, "erasuresPerMinute": n + 3});
+    let covering = serde_json::json!({"matchLabels": {"site": "x"}});
+    let others = serde_json::json!({"matchLabels": {"site": "y"}});
+    let json = |priority: i32, selector: &serde_json::Value, n: i32| serde_json::json!({"priority": priority, "selector": selector, "rates": rates(n)});
+    policy(&ctx, "all", serde_json::json!({"rates": rates(3)}));
+    policy(&ctx, "ours", json(5, &covering, 30));
+    policy(&ctx, "theirs", json(9, &others, 6));
+    policy(&ctx, "silent", serde_json::json!({"priority": 7}));
+    assert_eq!(at_once(&guards, &Step::PowerOn), 10);
+    assert_eq!(at_once(&guards, &Step::EraseDrive("S".into())), 11);
+    let unsaid = usize::try_from(BURST).unwrap();
+    assert_eq!(at_once(&guards, &Step::ForceOff), unsaid, "the default");
+    let next = guards.look(now()).power_at.unwrap();
+    assert!(next.duration_since(now()) > SignedDuration::from_millis(1500));
+}
+
+#[tokio::test]
+async fn a_policy_acknowledges_only_for_shards_that_it_covers() {
+    let ctx = context();
+    let at = now();
+    ctx.lease
+        .annotate(names::BRAKE_ENGAGED, &format!("{at} servers vanished"));
+    let acknowledging = |name: &str, site: &str| {
+        let policy: ServerPolicy = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": name, "resourceVersion": "1", "annotations": {(names::BRAKE_ACKNOWLEDGED): now().to_string()}},
+            "spec": {"selector": {"matchLabels": {"site": site}}},
+        }))
+        .unwrap();
+        ctx.policies.store.wrote(policy);
+    };
+    acknowledging("theirs", "y");
+    assert!(guards(&ctx).look(now()).brake.is_some());
+    acknowledging("ours", "x");
+    assert_eq!(guards(&ctx).look(now()).brake, None);
 }

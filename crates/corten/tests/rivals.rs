@@ -1,0 +1,130 @@
+//! Several `corten serve` that start together, as real processes against a real API server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of a test"
+)]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use corten_controlplane::{ControlPlane, Options};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_serves_with_overlapping_selectors_started_together_exactly_one_acts() {
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    let kubeconfig = plane.kubeconfig();
+    corten_kit::definitions::install(
+        &plane.client().unwrap(),
+        corten_api::crds(),
+        &std::collections::BTreeMap::new(),
+    )
+    .await
+    .unwrap();
+    // In the last round the Leases are there, let go, from the rounds before: their order is an old one.
+    for (one, other) in [("", "rack=7"), ("site=a", "rack=7"), ("rack=7", "site=a")] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut two = [
+            Serve::start(kubeconfig, one, &folder.path().join("one")),
+            Serve::start(kubeconfig, other, &folder.path().join("other")),
+        ];
+        let mut acted = [false; 2];
+        let mut ended: Option<(usize, ExitStatus)> = None;
+        for _ in 0..250 {
+            for (index, serve) in two.iter_mut().enumerate() {
+                acted[index] |= serve.acts().await;
+                if ended.is_none() {
+                    ended = serve
+                        .child
+                        .try_wait()
+                        .unwrap()
+                        .map(|status| (index, status));
+                }
+            }
+            if ended.is_some_and(|(index, _)| acted[1 - index]) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let (loser, status) = ended
+            .unwrap_or_else(|| panic!("{one:?} and {other:?}: nobody stepped back, {acted:?}"));
+        let said = two[loser].said();
+        assert!(!status.success(), "{said}");
+        assert!(
+            said.contains("another Corten") && said.contains("--despite-other-operators"),
+            "{said}"
+        );
+        println!("{one:?} beside {other:?}: {loser} stepped back, {acted:?}\n{said}");
+        assert!(!acted[loser], "both acted for a while");
+        let winner = &mut two[1 - loser];
+        assert!(acted[1 - loser], "nobody acts: {}", winner.said());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(winner.acts().await, "{}", winner.said());
+        winner.end().await;
+    }
+}
+
+struct Serve {
+    child: Child,
+    port: u16,
+    log: std::path::PathBuf,
+}
+
+impl Serve {
+    fn start(kubeconfig: &Path, selector: &str, log: &Path) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let child = Command::new(env!("CARGO_BIN_EXE_corten"))
+            .args(["serve", "--log=warn", "--namespace=default", "--kubeconfig"])
+            .arg(kubeconfig)
+            .arg(format!("--admin-address=127.0.0.1:{port}"))
+            .arg(format!("--label-selector={selector}"))
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(log).unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            port,
+            log: log.to_owned(),
+        }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Whether it acts as an engine.
+    async fn acts(&self) -> bool {
+        let ask = async {
+            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
+            stream
+                .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                .await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok::<_, std::io::Error>(answer)
+        };
+        let answer = ask.await.unwrap_or_default();
+        answer.contains("acting") && !answer.contains("standing by as engine")
+    }
+
+    async fn end(&mut self) {
+        let pid = self.child.id().unwrap().to_string();
+        let told = Command::new("kill").args(["-s", "TERM", &pid]).status();
+        assert!(told.await.unwrap().success());
+        let _ = self.child.wait().await;
+    }
+}
