@@ -144,6 +144,15 @@ async fn the_life_of_a_machine_that_speaks_tls_goes_over_one_pinned_connection()
     let world = lab.world().await;
     let ours = ListParams::default().labels(&lab.selector());
     let inventories = lab.all::<ServerInventory>().list(&ours).await.unwrap();
+    // The long inventory is there, not only its object.
+    let serials = inventories.iter().flat_map(|inventory| &inventory.status);
+    let serials = serials.flat_map(|status| &status.drives);
+    assert!(
+        serials
+            .filter(|drive| drive.serial_number.is_some())
+            .count()
+            >= 2
+    );
     let all = ListParams::default();
     let events = lab.all::<Event>().list(&all).await.unwrap();
     let said = serde_json::to_string(&(
