@@ -172,11 +172,15 @@ impl Controller {
             "kind": ServerInventory::kind(&()),
             "metadata": { "name": seen.key.name() },
             "spec": { "serverRef": ServerReference { name: seen.key.name().to_owned(), uid: seen.observed.record.uid.clone() } },
-            "status": { "inBand": data },
         });
-        self.ctx
-            .registrations
+        let registrations = &self.ctx.registrations;
+        let object = registrations
             .apply(&seen.key, &fields)
+            .await
+            .map_err(unread)?;
+        // The API server takes a status by its subresource alone.
+        registrations
+            .apply_status(&*object, &json!({ "inBand": data }))
             .await
             .map_err(unread)?;
         self.saw_inside(&seen.key, &seen.server, interfaces(registration));

@@ -288,26 +288,36 @@ impl Controller {
                 labels.insert(label, value.clone());
             }
         }
-        let fields = json!({
-            "apiVersion": ServerInventory::api_version(&()),
-            "kind": ServerInventory::kind(&()),
-            "metadata": {
-                "name": key.name(),
-                "labels": labels,
-                "annotations": { names::CONTENT_HASH: contents.content_hash },
-                "ownerReferences": [{
-                    "apiVersion": Server::api_version(&()),
-                    "kind": Server::kind(&()),
+        let fields = |hash: Option<&String>| {
+            json!({
+                "apiVersion": ServerInventory::api_version(&()),
+                "kind": ServerInventory::kind(&()),
+                "metadata": {
                     "name": key.name(),
-                    "uid": server.uid(),
-                }],
-            },
-            "spec": { "serverRef": ServerReference { name: key.name().to_owned(), uid: server.uid().unwrap_or_default() } },
-            "status": contents,
-        });
-        self.ctx
-            .inventories
-            .apply(&key, &fields)
+                    "labels": labels,
+                    "annotations": hash.map(|hash| json!({ names::CONTENT_HASH: hash })),
+                    "ownerReferences": [{
+                        "apiVersion": Server::api_version(&()),
+                        "kind": Server::kind(&()),
+                        "name": key.name(),
+                        "uid": server.uid(),
+                    }],
+                },
+                "spec": { "serverRef": ServerReference { name: key.name().to_owned(), uid: server.uid().unwrap_or_default() } },
+            })
+        };
+        let inventories = &self.ctx.inventories;
+        // The API server takes a status by its subresource alone. The digest comes last: it says that the rest is there.
+        let object = inventories
+            .apply(&key, &fields(None))
+            .await
+            .map_err(ServerError::Act)?;
+        inventories
+            .apply_status(&*object, contents)
+            .await
+            .map_err(ServerError::Act)?;
+        inventories
+            .apply(&key, &fields(contents.content_hash.as_ref()))
             .await
             .map_err(ServerError::Act)?;
         Ok(())

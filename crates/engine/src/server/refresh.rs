@@ -63,17 +63,18 @@ pub(super) async fn keep(controller: Arc<Controller>, every: Duration, term: Can
                     (key, turn)
                 }
             });
-            let later = turns
-                .buffer_unordered(AT_ONCE)
-                .filter_map(async |(key, turn)| match turn {
-                    Ok(Turn::Over) => None,
-                    Ok(Turn::Later) => Some(key),
+            let ended: Vec<_> = turns.buffer_unordered(AT_ONCE).collect().await;
+            for (key, turn) in ended {
+                match turn {
+                    Ok(Turn::Over) => {}
+                    Ok(Turn::Later) => {
+                        due.insert(key);
+                    }
                     Err(error) => {
                         tracing::debug!(server = %key, %error, "inventory not refreshed; it is at its next turn");
-                        None
                     }
-                });
-            due = later.collect().await;
+                }
+            }
         }
     };
     term.run_until_cancelled(looking).await;
