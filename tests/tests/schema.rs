@@ -51,12 +51,17 @@ fn renamed(manifest: &Value) -> Value {
     copy
 }
 
+/// A ServerInventory has no status subresource: it is written whole.
+fn is_whole(manifest: &Value) -> bool {
+    manifest["kind"] == "ServerInventory"
+}
+
 /// Creates `manifest` and, where it has one, its status.
 async fn create(api: &Api<DynamicObject>, manifest: &Value) -> Result<DynamicObject, Error> {
     let created = api
         .create(&PostParams::default(), &object(manifest))
         .await?;
-    if manifest.get("status").is_none() {
+    if manifest.get("status").is_none() || is_whole(manifest) {
         return Ok(created);
     }
     let mut status = object(manifest);
@@ -80,7 +85,7 @@ async fn send(client: &Client, manifest: &Value, case: &Case) -> Result<DynamicO
     let mut changed = object(&changed);
     changed.metadata.resource_version = stored.resource_version();
     let answer = match case.write {
-        Write::Status => {
+        Write::Status if !is_whole(&manifest) => {
             api.replace_status(&name, &PostParams::default(), &changed)
                 .await
         }

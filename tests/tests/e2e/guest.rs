@@ -96,7 +96,7 @@ pub fn program() -> Vec<u8> {
         "nvme",
         "isofs",
     ];
-    let chosen = index.select(wanted.into_iter());
+    let chosen = index.select(wanted);
     let mut archive = Archive::new(0);
     for folder in ["proc", "sys", "dev", "bin", "mnt", "tmp", "lib"] {
         archive.directory(folder).unwrap();
