@@ -238,6 +238,8 @@ where
                 store.removed(key);
                 Ok(Arc::new(object))
             }
+            // What the watch does not have, such as an object that left the selector, is read and not taken in: nobody would take it out again.
+            Some(store) if verb == "get" && !store.contains(key) => Ok(Arc::new(object)),
             Some(store) => Ok(store.wrote(object)),
             None => Ok(Arc::new(object)),
         }

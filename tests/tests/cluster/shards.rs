@@ -37,6 +37,7 @@ async fn is_quiet(machine: &corten_sim::MachineHandle) -> bool {
         if machine.sessions() == 0 && machine.counts().method("GET") == 0 {
             return true;
         }
+        println!("{} sessions, {:?}", machine.sessions(), machine.counts());
     }
     false
 }
