@@ -108,15 +108,16 @@ impl BootController {
     ) -> Result<(), Failure> {
         let Decision::Ready {
             digest: Some(digest),
-            mode,
+            is_disk_image,
             ..
         } = decision
         else {
             return Ok(());
         };
-        let kind = match mode {
-            _ if !self.fetches.is_disk_image(&ObjectKey::of(boot)) => names::IMAGE_KIND_BOOT,
-            _ => names::IMAGE_KIND_DISK,
+        let kind = if *is_disk_image {
+            names::IMAGE_KIND_DISK
+        } else {
+            names::IMAGE_KIND_BOOT
         };
         let noted = boot.annotations();
         if noted.get(names::IMAGE_DIGEST) == Some(digest)
@@ -149,7 +150,9 @@ impl BootController {
         let mut status = current.clone();
         let kind = names::CONDITION_IMAGE_VALIDATION;
         let (state, condition) = match decision {
-            Decision::Ready { mode, digest, what } => (
+            Decision::Ready {
+                mode, digest, what, ..
+            } => (
                 ServerBootConfigurationState::Ready,
                 conditions::yes(
                     kind,

@@ -11,7 +11,7 @@ use corten_api::{
     names,
 };
 use corten_boot::{Ticket, links::Links};
-use corten_kit::{Events, Lease, Objects, Store};
+use corten_kit::{Events, Lease, ObjectKey, Objects, Store};
 use corten_redfish::{Gateway, GatewayConfig};
 use kube::{Client, Resource, ResourceExt, core::PartialObjectMeta, runtime::watcher};
 use serde::{Serialize, de::DeserializeOwned};
@@ -193,6 +193,20 @@ impl Context {
             config: Arc::new(config),
             client,
         }
+    }
+
+    /// The boot configuration that `server` refers to, as the cache has it.
+    pub(crate) fn boot_of(&self, server: &Server) -> Option<Arc<ServerBootConfiguration>> {
+        let at = server.spec.boot_configuration_ref.as_ref()?;
+        let key = ObjectKey::namespaced(&at.namespace, &at.name);
+        self.boots.store.get(&key)
+    }
+
+    /// The claim that `server` refers to, as the cache has it: for its wishes, not for whether it is there.
+    pub(crate) fn claim_of(&self, server: &Server) -> Option<Arc<ServerClaim>> {
+        let at = server.spec.server_claim_ref.as_ref()?;
+        let key = ObjectKey::namespaced(&at.namespace, &at.name);
+        self.claims.store.get(&key)
     }
 
     /// Where the boot `nonce` of `server` finds what it boots; none without boot services.

@@ -95,6 +95,8 @@ pub enum Decision {
         digest: Option<String>,
         /// What was fetched, for people.
         what: String,
+        /// What was fetched is written to a disk, not booted as it is.
+        is_disk_image: bool,
     },
     /// Something may still come.
     Pending {
@@ -188,6 +190,7 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
             mode,
             digest: None,
             what: String::new(),
+            is_disk_image: false,
         },
         Resolution::UnderWay => Decision::Pending {
             reason: "ImageBeingFetched",
@@ -213,10 +216,15 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
                 observed.image
             ),
         },
-        Resolution::Fetched { digest, what, .. } => Decision::Ready {
+        Resolution::Fetched {
+            digest,
+            what,
+            is_disk_image,
+        } => Decision::Ready {
             mode,
             digest: Some(digest.clone()),
             what: what.clone(),
+            is_disk_image: *is_disk_image,
         },
         Resolution::Failed {
             reason,
@@ -285,6 +293,7 @@ mod tests {
             mode,
             digest: None,
             what: String::new(),
+            is_disk_image: false,
         }
     }
 

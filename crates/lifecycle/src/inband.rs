@@ -180,7 +180,7 @@ pub(crate) fn taken_down(choice: &Choice) -> Vec<Planned> {
 }
 
 /// The probe's work in a run; none in a run without.
-pub(crate) fn work(run: &Run) -> Option<Step> {
+pub fn work(run: &Run) -> Option<Step> {
     run.plan.iter().find(|step| step.is_probe()).cloned()
 }
 
@@ -281,6 +281,24 @@ pub(crate) fn take_down(o: &Observed, run: &Run, base: Decision) -> Progress {
     }
 }
 
+/// Brings the machine up, waits for the work and takes the machine down, whatever became of the work: Exhausted says what was not done.
+pub(crate) fn carry_through(o: &Observed, run: &Run, base: &Decision) -> Progress {
+    let ended = match pursue(o, run, base.clone()) {
+        doing @ Progress::Doing(_) => return doing,
+        Progress::Done => None,
+        Progress::Exhausted(message) => Some(message),
+    };
+    match (take_down(o, run, base.clone()), ended) {
+        (doing @ Progress::Doing(_), _) => doing,
+        (Progress::Done, None) => Progress::Done,
+        (Progress::Done, Some(message)) => Progress::Exhausted(message),
+        (Progress::Exhausted(down), None) => Progress::Exhausted(down),
+        (Progress::Exhausted(down), Some(message)) => {
+            Progress::Exhausted(format!("{message}; {down}"))
+        }
+    }
+}
+
 fn watch(o: &Observed, base: Decision, since: Timestamp) -> Decision {
     match &o.reach {
         Reach::Reached(machine) => pursuit::watch(o, machine, base, since),
@@ -313,8 +331,6 @@ pub struct Caller {
     pub identity: Identity,
     /// Drives that it sees and may touch: serial numbers.
     pub drives: Vec<String>,
-    /// Drives that it sees and may never touch: serial number and why.
-    pub untouchable: Vec<(String, String)>,
 }
 
 /// What a probe is told.

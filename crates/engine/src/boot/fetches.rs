@@ -28,8 +28,6 @@ pub(super) struct Fetches {
 #[derive(Debug, Default)]
 struct Inner {
     by_image: HashMap<String, Fetch>,
-    /// Which image a boot configuration has.
-    image_of: HashMap<ObjectKey, String>,
     told: Option<UnboundedSender<ObjectKey>>,
 }
 
@@ -64,7 +62,6 @@ impl Fetches {
             return Resolution::NotWanted;
         };
         let mut inner = self.inner.lock();
-        inner.image_of.insert(key.clone(), image.to_owned());
         match inner.by_image.get_mut(image) {
             Some(Fetch::UnderWay { waiting }) => {
                 waiting.insert(key.clone());
@@ -105,14 +102,6 @@ impl Fetches {
             }
         });
         Resolution::UnderWay
-    }
-
-    /// Whether the image of this boot configuration is one of a disk.
-    pub(super) fn is_disk_image(&self, key: &ObjectKey) -> bool {
-        let inner = self.inner.lock();
-        let image = inner.image_of.get(key);
-        let fetch = image.and_then(|image| inner.by_image.get(image));
-        matches!(fetch, Some(Fetch::Ended { result: Ok(found), .. }) if found.is_disk_image)
     }
 }
 

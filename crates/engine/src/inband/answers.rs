@@ -227,14 +227,7 @@ impl Controller {
                 "another machine says that it was booted".into(),
             ));
         }
-        let at = seen.server.spec.boot_configuration_ref.as_ref();
-        let boot = at.and_then(|at| {
-            self.ctx
-                .boots
-                .store
-                .get(&ObjectKey::namespaced(&at.namespace, &at.name))
-        });
-        let Some(boot) = boot else {
+        let Some(boot) = self.ctx.boot_of(&seen.server) else {
             return Err(Refusal::Nothing(
                 "the server has no boot configuration".into(),
             ));
@@ -326,12 +319,7 @@ impl Controller {
 
     /// Which disk: as the claim says, else as the server says, else any that is the only one.
     fn hints(&self, seen: &Seen) -> Result<RootDeviceHints, String> {
-        let claim = seen.observed.record.claim.as_ref().and_then(|claim| {
-            self.ctx
-                .claims
-                .store
-                .get(&ObjectKey::namespaced(&claim.namespace, &claim.name))
-        });
+        let claim = self.ctx.claim_of(&seen.server);
         let text = claim
             .as_ref()
             .and_then(|claim| claim.annotations().get(names::ROOT_DEVICE_HINTS))
@@ -385,15 +373,7 @@ impl Controller {
 const BOOT_STATE_RECEIVED: &str = "BootStateReceived";
 
 fn image(controller: &Controller, seen: &Seen) -> Result<Target, Refusal> {
-    let at = seen.server.spec.boot_configuration_ref.as_ref();
-    let boot = at.and_then(|at| {
-        controller
-            .ctx
-            .boots
-            .store
-            .get(&ObjectKey::namespaced(&at.namespace, &at.name))
-    });
-    let Some(boot) = boot else {
+    let Some(boot) = controller.ctx.boot_of(&seen.server) else {
         return Err(Refusal::Nothing(
             "the server has no boot configuration".into(),
         ));
@@ -408,13 +388,13 @@ fn image(controller: &Controller, seen: &Seen) -> Result<Target, Refusal> {
 /// True while the open run is to write an image.
 fn writes(seen: &Seen) -> bool {
     let run = seen.observed.run.as_ref();
-    run.is_some_and(|run| run.plan.contains(&Step::ProbeWrite))
+    run.and_then(inband::work) == Some(Step::ProbeWrite)
 }
 
 /// The work that was granted and has not ended, and what its grant is called.
 fn granted(seen: &Seen) -> Option<(Step, String)> {
     let run = seen.observed.run.as_ref()?;
-    let step = run.plan.iter().find(|step| step.is_probe())?.clone();
+    let step = inband::work(run)?;
     let is_open = run
         .last(&step)
         .is_some_and(|done| done.outcome == Outcome::Accepted);
@@ -440,24 +420,15 @@ fn expected(seen: &Seen) -> Identity {
 
 fn caller(ticket: &Ticket, hello: &Hello) -> inband::Caller {
     let machine = &hello.machine;
-    let (may, never): (Vec<_>, Vec<_>) = machine
-        .drives
-        .iter()
-        .take(DRIVES)
-        .partition(|drive| drive.untouchable.is_none());
     inband::Caller {
         run: ticket.nonce.clone(),
         identity: Identity::new(&machine.system_uuid, &machine.serial_number),
-        drives: may
-            .into_iter()
+        drives: machine
+            .drives
+            .iter()
+            .take(DRIVES)
+            .filter(|drive| drive.untouchable.is_none())
             .map(|drive| drive.serial_number.clone())
-            .collect(),
-        untouchable: never
-            .into_iter()
-            .map(|drive| {
-                let why = drive.untouchable.clone().unwrap_or_default();
-                (drive.serial_number.clone(), why)
-            })
             .collect(),
     }
 }

@@ -87,10 +87,7 @@ impl Controller {
                 let key = ObjectKey::namespaced(&at.namespace, &at.name);
                 match self.ctx.claims.objects.live(&key).await {
                     Ok(claim) => {
-                        let boot = live.spec.boot_configuration_ref.as_ref().and_then(|boot| {
-                            let key = ObjectKey::namespaced(&boot.namespace, &boot.name);
-                            self.ctx.boots.store.get(&key)
-                        });
+                        let boot = self.ctx.boot_of(&live);
                         Some(Claim::of(&claim, boot.as_deref()))
                     }
                     Err(error) if error.is_not_found() => None,

@@ -158,16 +158,7 @@ impl Controller {
                 Err(error) => return Err(ServerError::Observe(error)),
             }
         };
-        let boot = server
-            .spec
-            .boot_configuration_ref
-            .as_ref()
-            .and_then(|boot| {
-                self.ctx
-                    .boots
-                    .store
-                    .get(&ObjectKey::namespaced(&boot.namespace, &boot.name))
-            });
+        let boot = self.ctx.boot_of(server);
         let claim = claim.map(|claim| Claim::of(&claim, boot.as_deref()));
         Ok((claim, Boot::of(boot.as_deref(), &server.name_any())))
     }
@@ -178,18 +169,8 @@ impl Controller {
         if self.ctx.config.boot != BootProvider::Builtin {
             return None;
         }
-        let boot = server.spec.boot_configuration_ref.as_ref().and_then(|at| {
-            self.ctx
-                .boots
-                .store
-                .get(&ObjectKey::namespaced(&at.namespace, &at.name))
-        });
-        let claim = server.spec.server_claim_ref.as_ref().and_then(|at| {
-            self.ctx
-                .claims
-                .store
-                .get(&ObjectKey::namespaced(&at.namespace, &at.name))
-        });
+        let boot = self.ctx.boot_of(server);
+        let claim = self.ctx.claim_of(server);
         let declared = boot
             .as_ref()
             .and_then(|boot| boot.annotations().get(names::BOOT_METHOD))

@@ -51,19 +51,10 @@ pub(super) fn pursue(o: &Observed, run: &Run, base: &Decision) -> Option<Decisio
         base.clone(),
         "the probe erases its drives and reads them back",
     );
-    let ended = match inband::pursue(o, run, working.clone()) {
-        Progress::Doing(decision) => return Some(decision),
+    match inband::carry_through(o, run, &working) {
+        Progress::Doing(decision) => Some(decision),
         Progress::Done => None,
-        Progress::Exhausted(message) => Some(message),
-    };
-    match (inband::take_down(o, run, working.clone()), ended) {
-        (Progress::Doing(decision), _) => Some(decision),
-        (Progress::Done, None) => None,
-        (Progress::Done, Some(message)) => Some(failed(base.clone(), message)),
-        (Progress::Exhausted(down), None) => Some(failed(base.clone(), down)),
-        (Progress::Exhausted(down), Some(message)) => {
-            Some(failed(base.clone(), format!("{message}; {down}")))
-        }
+        Progress::Exhausted(message) => Some(failed(base.clone(), message)),
     }
 }
 

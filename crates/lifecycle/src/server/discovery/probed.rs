@@ -70,22 +70,13 @@ pub(super) fn pursue(o: &Observed, base: &Decision) -> Option<Decision> {
         "ProbeAwaited",
         "the probe looks at the machine from inside".into(),
     );
-    let ended = match inband::pursue(o, run, waiting.clone()) {
-        Progress::Doing(decision) => return Some(decision),
-        Progress::Done => None,
-        Progress::Exhausted(message) => Some(message),
-    };
-    Some(match (inband::take_down(o, run, waiting.clone()), ended) {
-        (Progress::Doing(decision), _) => decision,
-        (Progress::Done, None) => waiting.with(Act::FinishRun {
+    Some(match inband::carry_through(o, run, &waiting) {
+        Progress::Doing(decision) => decision,
+        Progress::Done => waiting.with(Act::FinishRun {
             phase: Phase::Succeeded,
             message: "the probe has reported".into(),
         }),
-        (Progress::Done, Some(message)) => failed(base, message),
-        (Progress::Exhausted(down), ended) => {
-            let message = ended.map_or(down.clone(), |message| format!("{message}; {down}"));
-            failed(base, message)
-        }
+        Progress::Exhausted(message) => failed(base, message),
     })
 }
 

@@ -576,7 +576,6 @@ impl Bench {
             run,
             identity,
             drives: self.iron.drives.iter().map(|d| d.serial.clone()).collect(),
-            untouchable: Vec::new(),
         };
         let mut observed = self.observe();
         if observed.machine().is_none() {
