@@ -27,7 +27,7 @@ async fn of_two_serves_with_overlapping_selectors_started_together_exactly_one_a
     )
     .await
     .unwrap();
-    // In the last round the Leases are there, let go, from the rounds before: their order is an old one.
+    // In the last rounds Leases are there, let go, from the rounds before.
     for (one, other) in [("", "rack=7"), ("site=a", "rack=7"), ("rack=7", "site=a")] {
         let folder = tempfile::tempdir().unwrap();
         let mut two = [
@@ -36,7 +36,7 @@ async fn of_two_serves_with_overlapping_selectors_started_together_exactly_one_a
         ];
         let mut acted = [false; 2];
         let mut ended: Option<(usize, ExitStatus)> = None;
-        for _ in 0..250 {
+        for _ in 0..600 {
             for (index, serve) in two.iter_mut().enumerate() {
                 acted[index] |= serve.acts().await;
                 if ended.is_none() {

@@ -1,8 +1,8 @@
 //! Of several `serve` with overlapping selectors that start in the same second exactly one goes on.
 //!
 //! Each writes its engine's Lease first and lists all of them after it, so that of any two at least one sees the other. Nobody goes on while it
-//! sees a rival. Of two that see each other the one whose Lease was created later, then the one whose name comes later, steps back; the other
-//! waits until that has happened. One that is not seen, because it had looked before, is seen by its rival, which then does not get further.
+//! sees a rival. Of two that see each other the one that took its Lease later, then the one whose name comes later, steps back; the other waits
+//! until that has happened. One that is not seen, because it had looked before, is seen by its rival, which took its Lease later and steps back.
 
 use std::time::Duration;
 
@@ -139,11 +139,15 @@ fn judge(all: &[LeaseObject], ours: &Ours, now: Timestamp) -> Verdict {
     }
 }
 
-/// Who comes first: by the API server's clock, then by name.
+/// Who comes first: by when its holder took it (a Lease of an earlier run is not older than one made now), then by name. Both sides read the same
+/// two times, so that clocks which disagree make another one first, never both.
 fn order(lease: &LeaseObject) -> (Timestamp, String, String) {
-    let created = lease.metadata.creation_timestamp.as_ref();
+    let taken = lease
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.acquire_time.as_ref());
     (
-        created.map_or(Timestamp::MAX, |created| created.0),
+        taken.map_or(Timestamp::MAX, |taken| taken.0),
         lease.name_any(),
         lease.namespace().unwrap_or_default(),
     )
@@ -152,7 +156,7 @@ fn order(lease: &LeaseObject) -> (Timestamp, String, String) {
 fn named(lease: &LeaseObject) -> String {
     let selector = lease.annotations().get(corten_api::names::SELECTOR);
     format!(
-        "Lease {}/{} (selector {:?}, created {})",
+        "Lease {}/{} (selector {:?}, taken {})",
         lease.namespace().unwrap_or_default(),
         lease.name_any(),
         selector.map_or("", String::as_str),
@@ -175,13 +179,13 @@ mod tests {
         }
     }
 
-    fn lease(name: &str, selector: &str, created: &str, renewed: &str) -> LeaseObject {
+    fn lease(name: &str, selector: &str, taken: &str, renewed: &str) -> LeaseObject {
         serde_json::from_value(json!({
             "metadata": {
-                "namespace": "corten-system", "name": name, "creationTimestamp": created,
+                "namespace": "corten-system", "name": name, "creationTimestamp": "2026-11-01T00:00:00Z",
                 "annotations": {(corten_api::names::SELECTOR): selector},
             },
-            "spec": {"holderIdentity": name, "leaseDurationSeconds": 15, "renewTime": renewed},
+            "spec": {"holderIdentity": name, "leaseDurationSeconds": 15, "acquireTime": taken, "renewTime": renewed},
         }))
         .unwrap()
     }
@@ -194,16 +198,28 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_overlap_exactly_the_later_steps_back_and_in_one_second_the_later_name() {
+    fn of_two_that_overlap_exactly_the_later_steps_back_and_in_one_microsecond_the_later_name() {
         let (a, b) = ("corten-engine-a", "corten-engine-b");
-        for (created_a, created_b, first) in [
-            ("2026-11-21T11:59:57Z", "2026-11-21T11:59:58Z", a),
-            ("2026-11-21T11:59:58Z", "2026-11-21T11:59:57Z", b),
-            ("2026-11-21T11:59:57Z", "2026-11-21T11:59:57Z", a),
+        for (taken_a, taken_b, first) in [
+            (
+                "2026-11-21T11:59:57.000000Z",
+                "2026-11-21T11:59:57.000001Z",
+                a,
+            ),
+            (
+                "2026-11-21T11:59:58.000000Z",
+                "2026-11-21T11:59:57.000000Z",
+                b,
+            ),
+            (
+                "2026-11-21T11:59:57.000000Z",
+                "2026-11-21T11:59:57.000000Z",
+                a,
+            ),
         ] {
             let all = [
-                lease(b, "rack=7", created_b, FRESH),
-                lease(a, "", created_a, FRESH),
+                lease(b, "rack=7", taken_b, FRESH),
+                lease(a, "", taken_a, FRESH),
             ];
             let (of_a, of_b) = (judged(&all, a, ""), judged(&all, b, "rack=7"));
             assert_eq!(matches!(of_a, Verdict::First(_)), first == a, "{of_a:?}");
