@@ -276,6 +276,11 @@ impl Bmc {
         if peer.target.same_as(&target) {
             return None;
         }
+        if let Some(pinned) = peer.pinned(&target) {
+            // There was no session yet: credentials are sent from now on.
+            *peer = pinned;
+            return None;
+        }
         if !peer.target.same_address(&target) || peer.target.trust != target.trust {
             self.0.health.forget();
         }

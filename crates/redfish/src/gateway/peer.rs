@@ -9,7 +9,10 @@ use super::{
     session::Session,
     transport::{Answer, Transport},
 };
-use crate::{error::GatewayError, target::Target};
+use crate::{
+    error::GatewayError,
+    target::{Target, Trust},
+};
 use http::StatusCode;
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
@@ -40,8 +43,19 @@ impl Peer {
         health: Arc<Health>,
         manners: Arc<Mutex<Manners>>,
     ) -> Arc<Self> {
+        let transport = Transport::new(&target, config.clone(), health.clone());
+        Self::over(transport, target, config, health, manners)
+    }
+
+    fn over(
+        transport: Transport,
+        target: Target,
+        config: Arc<GatewayConfig>,
+        health: Arc<Health>,
+        manners: Arc<Mutex<Manners>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            transport: Transport::new(&target, config.clone(), health.clone()),
+            transport,
             session: Session::default(),
             refused: Mutex::default(),
             target,
@@ -49,6 +63,23 @@ impl Peer {
             health,
             manners,
         })
+    }
+
+    /// This peer under `target`, over the connections that there are, if the only difference is that the certificate seen on first use is pinned.
+    pub(crate) fn pinned(&self, target: &Target) -> Option<Arc<Self>> {
+        let Trust::Pinned(pin) = target.trust else {
+            return None;
+        };
+        if self.target.trust != Trust::FirstUse || !self.target.same_address(target) {
+            return None;
+        }
+        Some(Self::over(
+            self.transport.pinned(pin)?,
+            target.clone(),
+            self.config.clone(),
+            self.health.clone(),
+            self.manners.clone(),
+        ))
     }
 
     pub(crate) fn refuses_for_good(&self, path: &str) -> bool {

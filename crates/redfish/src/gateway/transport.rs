@@ -111,6 +111,19 @@ impl Transport {
         self.observed.get()
     }
 
+    /// The same connections under a pin, if they were opened on first use and this certificate is all that was ever shown: looking and then speaking
+    /// costs a BMC one handshake.
+    pub(crate) fn pinned(&self, pin: tls::Fingerprint) -> Option<Self> {
+        self.observed.adopt(pin).then(|| Self {
+            client: self.client.clone(),
+            authority: self.authority.clone(),
+            base: self.base.clone(),
+            observed: self.observed.clone(),
+            config: self.config.clone(),
+            health: self.health.clone(),
+        })
+    }
+
     /// Sends `wire` and reads the whole answer. Tells the BMC's health what came of it.
     pub(crate) async fn exchange(&self, wire: Wire<'_>) -> Result<Answer, GatewayError> {
         let started = Instant::now();

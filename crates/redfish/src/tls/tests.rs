@@ -40,3 +40,22 @@ fn a_ca_file_without_a_certificate_says_so() {
         BadCaBundle::Empty
     );
 }
+
+#[test]
+fn only_the_one_certificate_that_was_ever_shown_is_adopted_and_then_no_other_is_accepted() {
+    let (one, other) = (Fingerprint::of(b"one"), Fingerprint::of(b"other"));
+    let observed = Observed::default();
+    assert!(!observed.adopt(one), "nothing was shown");
+    assert!(observed.note(one));
+    assert!(!observed.adopt(other), "another was shown");
+    assert!(observed.adopt(one));
+    assert!(observed.note(one) && !observed.note(other));
+    assert_eq!(observed.get(), Some(one));
+
+    let observed = Observed::default();
+    assert!(observed.note(one) && observed.note(other) && observed.note(one));
+    assert!(
+        !observed.adopt(one),
+        "there may be a connection to the other"
+    );
+}

@@ -19,9 +19,19 @@ use x509_parser::{
     prelude::{FromDer, X509Certificate},
 };
 
-/// The certificate whose key the peer has proved to hold, in the last full handshake.
+/// The certificates whose keys the peer has proved to hold.
 #[derive(Debug, Default)]
-pub(crate) struct Observed(Mutex<Option<Fingerprint>>);
+pub(crate) struct Observed(Mutex<Shown>);
+
+#[derive(Debug, Default)]
+struct Shown {
+    /// In the last full handshake.
+    last: Option<Fingerprint>,
+    /// Another one was shown before.
+    changed: bool,
+    /// What was looked at on first use and is trusted since.
+    adopted: Option<Fingerprint>,
+}
 
 /// Applies one target's trust and records what was shown.
 pub(crate) struct Verifier {
@@ -34,7 +44,33 @@ pub(crate) struct Verifier {
 
 impl Observed {
     pub(crate) fn get(&self) -> Option<Fingerprint> {
-        *self.0.lock()
+        self.0.lock().last
+    }
+
+    /// Takes `pin` as trusted if it is the only certificate that was ever shown; then no other is accepted any more, and whatever connection there
+    /// is leads to its holder.
+    pub(crate) fn adopt(&self, pin: Fingerprint) -> bool {
+        let mut shown = self.0.lock();
+        if shown.changed || shown.last != Some(pin) {
+            return false;
+        }
+        shown.adopted = Some(pin);
+        true
+    }
+
+    fn adopted(&self) -> Option<Fingerprint> {
+        self.0.lock().adopted
+    }
+
+    /// Notes a certificate whose key was proved; says if it may be used.
+    pub(super) fn note(&self, leaf: Fingerprint) -> bool {
+        let mut shown = self.0.lock();
+        if shown.adopted.is_some_and(|adopted| adopted != leaf) {
+            return false;
+        }
+        shown.changed |= shown.last.is_some_and(|last| last != leaf);
+        shown.last = Some(leaf);
+        true
     }
 }
 
@@ -99,7 +135,10 @@ impl Verifier {
                 .verify_signature(key, message, signed.signature())
                 .is_ok()
         }) {
-            *self.observed.0.lock() = Some(Fingerprint::of(cert));
+            // A handshake that began before another certificate was adopted.
+            if !self.observed.note(Fingerprint::of(cert)) {
+                return Err(CertificateError::ApplicationVerificationFailure.into());
+            }
             return Ok(HandshakeSignatureValid::assertion());
         }
         Err(CertificateError::BadSignature.into())
@@ -117,8 +156,14 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let presented = Fingerprint::of(leaf);
         let verdict = match &self.trust {
-            // FirstUse only looks: nothing secret is sent over such a connection.
-            Trust::Plain | Trust::Insecure | Trust::FirstUse => Ok(()),
+            // FirstUse only looks: nothing secret is sent over such a connection before its certificate is adopted.
+            Trust::FirstUse => match self.observed.adopted() {
+                Some(pinned) if pinned != presented => {
+                    Err(TlsFailure::PinMismatch { pinned, presented })
+                }
+                _ => Ok(()),
+            },
+            Trust::Plain | Trust::Insecure => Ok(()),
             Trust::Ca(ca) => self.chains_to(ca, leaf, rest, name, now),
             Trust::Pinned(pinned) | Trust::PinnedOrCa(pinned, _) if *pinned == presented => Ok(()),
             Trust::Pinned(pinned) => Err(TlsFailure::PinMismatch {

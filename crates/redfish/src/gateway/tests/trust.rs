@@ -86,6 +86,25 @@ async fn on_first_use_the_certificate_is_looked_at_and_no_credential_is_sent() {
     // Recorded by the caller, and only then trusted.
     gateway.bmc(secure(&server, Trust::Pinned(presented)));
     bmc.get(SYSTEM, Priority::Control).await.unwrap();
+    // One handshake: the connection that showed the certificate is the one that is used.
+    assert_eq!(bmc.counters().connections, 1);
+}
+
+#[tokio::test]
+async fn what_was_opened_on_first_use_is_not_kept_for_another_pin() {
+    let (tls, presented) = self_signed();
+    let server = Server::conforming_over(tls).await;
+    let gateway = gateway();
+    let bmc = gateway.bmc(secure(&server, Trust::FirstUse));
+    bmc.service_root().await.unwrap();
+    let pinned = Fingerprint::of(b"another one");
+    gateway.bmc(secure(&server, Trust::Pinned(pinned)));
+    let error = bmc.get(SYSTEM, Priority::Control).await.unwrap_err();
+    assert_eq!(
+        failure(error),
+        TlsFailure::PinMismatch { pinned, presented }
+    );
+    assert!(server.received().iter().all(|r| r.path == "/redfish/v1/"));
 }
 
 #[tokio::test]
