@@ -23,6 +23,8 @@ use crate::{Refusal, Ticket, machine};
 const REGISTRATION: usize = 2 * 1024 * 1024;
 /// Largest other body.
 const OTHER: usize = 64 * 1024;
+/// Longest hello or report: with a line for each of 512 drives, failed attempts in words.
+const DRIVES: usize = 2 * 1024 * 1024;
 /// A probe that was silent for so long may be at another address.
 const SEAT: Duration = Duration::from_secs(120);
 /// How many probes' addresses are remembered.
@@ -109,7 +111,7 @@ pub(crate) async fn hello(
     body: Body,
 ) -> Result<Response, Refused> {
     let ticket = probe(&services, peer, &headers)?;
-    let hello: Hello = read(&services, body, OTHER).await?;
+    let hello: Hello = read(&services, body, DRIVES).await?;
     Ok(Json(within(&services, services.desk.hello(&ticket, &hello)).await?).into_response())
 }
 
@@ -131,7 +133,7 @@ pub(crate) async fn report(
     body: Body,
 ) -> Result<StatusCode, Refused> {
     let ticket = probe(&services, peer, &headers)?;
-    let report: Report = read(&services, body, OTHER).await?;
+    let report: Report = read(&services, body, DRIVES).await?;
     within(&services, services.desk.report(&ticket, &report)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -270,7 +270,7 @@ impl<R: Records, L: Right> Executor<R, L> {
         run: &ServerRun,
         step: &Step,
         evidence: String,
-        drives: &[String],
+        drives: Vec<DriveErasure>,
     ) -> Result<Arc<ServerRun>, ExecutorError> {
         let now = (self.clock)();
         let deadline = now.checked_add(run::CALL).unwrap_or(Timestamp::MAX);
@@ -283,7 +283,7 @@ impl<R: Records, L: Right> Executor<R, L> {
         }
         status.phase = Some(RunPhase::Running);
         status.current_step = Some(step.to_string());
-        status.drives = drives.iter().map(|serial| granted(serial, now)).collect();
+        status.drives = drives;
         status.results.push(StepResult {
             step: step.to_string(),
             started_at: now,
@@ -410,21 +410,6 @@ impl<R: Records, L: Right> Executor<R, L> {
 }
 
 /// A drive that a grant names, before anything is known of its erasure.
-fn granted(serial: &str, now: Timestamp) -> DriveErasure {
-    DriveErasure {
-        serial_number: serial.to_owned(),
-        model: String::new(),
-        method: String::new(),
-        class: EraseClass::None,
-        verified: false,
-        outcome: StepOutcome::Accepted,
-        message: "the probe was given leave to erase it, and has not reported it yet".into(),
-        task: None,
-        started_at: Some(now),
-        finished_at: None,
-    }
-}
-
 /// The erasure report: one entry a drive, the last word stands. A BMC's word is `Reported`, verified by nobody.
 fn report(
     drives: &mut Vec<DriveErasure>,
@@ -446,6 +431,7 @@ fn report(
             .as_ref()
             .map(|drive| drive.model.clone())
             .unwrap_or_default(),
+        attachment: String::new(),
         method: "Drive.SecureErase".into(),
         class: if *outcome == StepOutcome::Succeeded {
             EraseClass::Reported

@@ -79,6 +79,8 @@ pub(crate) struct Controller {
     pub(crate) executor: Executor<Objects<ServerRun>, Lease>,
     /// What this process has read itself, by Server. Nothing here is a record.
     memory: DashMap<ObjectKey, observe::Memory>,
+    /// Since when probes are listened to.
+    began: jiff::Timestamp,
     /// Inventories read at once: each holds some hundred kilobytes of documents meanwhile.
     readings: Semaphore,
 }
@@ -98,6 +100,7 @@ pub(crate) fn start(ctx: &Context, term: &CancellationToken, tasks: &mut JoinSet
         guards: guard::Guards::new(ctx, runs.clone()),
         executor: Executor::new(ctx.runs.objects.clone(), ctx.lease.clone()),
         memory: DashMap::new(),
+        began: jiff::Timestamp::now(),
         readings: Semaphore::new(ctx.config.onboarding.max(1)),
         ctx: ctx.clone(),
         runs,

@@ -54,6 +54,18 @@ pub struct Sorted {
     pub untouched: Vec<(String, &'static str)>,
     /// Serial numbers of all that are local and told apart, erasable out of band or not: a probe may erase them.
     pub local: Vec<String>,
+    /// Serial numbers of those that are never written, and how each is attached.
+    pub foreign: Vec<(String, Attachment)>,
+    /// Those that are local and cannot be told by a serial number.
+    pub nameless: Vec<String>,
+}
+
+impl Sorted {
+    /// How a drive is attached that is never written, as far as the BMC knows.
+    pub(crate) fn attachment(&self, serial: &str) -> Option<Attachment> {
+        let found = self.foreign.iter().find(|(known, _)| known == serial);
+        found.map(|(_, attachment)| *attachment)
+    }
 }
 
 /// Sorts the drives of a fresh inventory; `known` are the serial numbers of the last recorded one.
@@ -66,20 +78,20 @@ pub fn sort(inventory: &Inventory, known: &[String]) -> Sorted {
     }
     for drive in &inventory.drives {
         let label = label(drive);
-        let never = match drive.attachment {
-            Attachment::Local => None,
-            Attachment::Fabric => Some("reached over a fabric"),
-            Attachment::Multipath => Some("reached over several paths"),
-            Attachment::Shared => Some("in an enclosure that other machines reach"),
-            Attachment::Removable => Some("removable"),
-        };
+        let never = drive.attachment.never_written();
         let twins = inventory
             .drives
             .iter()
             .filter(|d| d.serial == drive.serial)
             .count();
-        if never.is_none() && !drive.serial.is_empty() && twins == 1 {
-            sorted.local.push(drive.serial.clone());
+        match never {
+            None if drive.serial.is_empty() || twins > 1 => sorted.nameless.push(label.clone()),
+            None => sorted.local.push(drive.serial.clone()),
+            Some(_) if drive.serial.is_empty() => {}
+            Some(_) => {
+                let foreign = (drive.serial.clone(), drive.attachment);
+                sorted.foreign.push(foreign);
+            }
         }
         match never {
             Some(why) => sorted.untouched.push((label, why)),

@@ -11,16 +11,22 @@ use jiff::{SignedDuration, Timestamp};
 use corten_api::metal::PowerState;
 
 use crate::{
+    cleanup::{self, Sorted},
     identity::Identity,
     plan::Planned,
     policy::Cleaning,
     run::{Kind, Outcome, Run, Step},
     server::{
-        Abilities, Act, Decision, Observed, Reach, after,
+        Abilities, Act, Attachment, Decision, Observed, Reach, after,
         pursuit::{self, Progress, Tidy},
         send, unreachable_now,
     },
 };
+
+/// A probe that is at work says so every second, and stops by itself when it is not heard for ten minutes: one that is silent for longer has gone.
+const SILENCE: SignedDuration = SignedDuration::from_mins(12);
+/// An inventory with gaps, which a grant waits for, is read again after this long.
+const UNREAD: SignedDuration = SignedDuration::from_secs(20);
 
 /// Occasion of the run in which the probe takes inventory.
 pub(crate) const PROBING: &str = "probe";
@@ -205,12 +211,22 @@ pub(crate) fn pursue(o: &Observed, run: &Run, base: Decision) -> Progress {
                     limit(o, &work).as_mins()
                 ));
             }
-            return match is_down_since(o, done.finished_at) {
-                true => Progress::Exhausted(format!(
+            if is_down_since(o, done.finished_at) {
+                return Progress::Exhausted(format!(
                     "the machine lost power while the probe was at {work}: nothing shows that it was done"
-                )),
-                false => Progress::Doing(watch(o, base, done.finished_at).until(until)),
-            };
+                ));
+            }
+            let silent = o
+                .heard
+                .map(|heard| after(heard.max(done.finished_at), SILENCE));
+            if silent.is_some_and(|silent| o.now >= silent) {
+                return Progress::Exhausted(format!(
+                    "the probe has not been heard of for {} minutes while it was at {work}: it or its machine was started again, or does not reach the boot services",
+                    SILENCE.as_mins()
+                ));
+            }
+            let until = silent.map_or(until, |silent| silent.min(until));
+            return Progress::Doing(watch(o, base, done.finished_at).until(until));
         }
         Some((_, done)) => return Progress::Exhausted(done.evidence.clone()),
         None => {}
@@ -222,6 +238,14 @@ pub(crate) fn pursue(o: &Observed, run: &Run, base: Decision) -> Progress {
         .last(&Step::PowerOn)
         .map_or(o.now, |done| done.finished_at);
     let until = after(since, o.policy.probe_timeout);
+    // Leave to erase or write rests on what the BMC knows of the drives, and this process may be a new one.
+    let unlisted = o
+        .inventory
+        .as_ref()
+        .is_none_or(|read| !read.unread.is_empty() && after(read.read_at, UNREAD) <= o.now);
+    if unlisted && work != Step::ProbeInventory && o.machine().is_some() && o.now < until {
+        return Progress::Doing(base.with(Act::ReadInventory).until(until));
+    }
     if o.now >= until {
         return Progress::Exhausted(format!(
             "it was switched on for the probe and no probe called within {} minutes: it started something else, or does not reach the boot services. See its console",
@@ -329,8 +353,32 @@ pub struct Caller {
     pub run: String,
     /// Who it says it is.
     pub identity: Identity,
-    /// Drives that it sees and may touch: serial numbers.
-    pub drives: Vec<String>,
+    /// What a grant to this start of it is recorded as.
+    pub start: String,
+    /// Drives that it sees.
+    pub drives: Vec<SeenDrive>,
+}
+
+/// A drive as a probe sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenDrive {
+    /// Serial number; empty where it has none.
+    pub serial: String,
+    /// Model, for people.
+    pub model: String,
+    /// How it is attached.
+    pub attachment: Attachment,
+    /// Why the probe may not write it, if it may not.
+    pub untouchable: Option<String>,
+}
+
+/// A drive that a grant leaves out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The drive.
+    pub drive: SeenDrive,
+    /// Why.
+    pub why: String,
 }
 
 /// What a probe is told.
@@ -346,6 +394,8 @@ pub enum Grant {
         drives: Vec<String>,
         /// How thorough.
         method: Cleaning,
+        /// Those that it sees and that are not named. Local ones keep the server in Cleanup.
+        left_out: Vec<LeftOut>,
     },
     /// Write the claim's image to one of these drives, once.
     Write {
@@ -354,6 +404,8 @@ pub enum Grant {
     },
     /// Its work is done.
     PowerOff,
+    /// Another start of it was given this leave and has not reported: what that one was at has ended, nobody knows how.
+    Restarted(Step),
     /// It is not served, and why.
     Refuse(String),
 }
@@ -367,6 +419,7 @@ impl Grant {
             Self::Erase { .. } => "erase",
             Self::Write { .. } => "write",
             Self::PowerOff => "power off",
+            Self::Restarted(_) => "nothing, it was started again",
             Self::Refuse(_) => "nothing",
         }
     }
@@ -406,12 +459,13 @@ pub fn grant(o: &Observed, caller: &Caller) -> Grant {
     let Some(work) = work(run) else {
         return Grant::Refuse("its run has no work for a probe".into());
     };
-    match run.last(&work).map(|done| done.outcome) {
+    match run.last(&work).map(|done| (done.outcome, &done.evidence)) {
         None => {}
-        Some(Outcome::Accepted) => {
+        Some((Outcome::Accepted, given)) => {
             return match work {
                 // Looking twice is as once.
                 Step::ProbeInventory => Grant::Inventory,
+                _ if *given != caller.start => Grant::Restarted(work),
                 _ => Grant::Refuse(format!(
                     "{work} was granted before, and leave is given once"
                 )),
@@ -420,9 +474,16 @@ pub fn grant(o: &Observed, caller: &Caller) -> Grant {
         Some(_) if run.kind == Kind::Provisioning => return Grant::Wait,
         Some(_) => return Grant::PowerOff,
     }
+    if work == Step::ProbeInventory {
+        return Grant::Inventory;
+    }
     let brake = o.guard.brake.is_some();
+    // A probe cannot see that another machine reaches a drive too; its BMC may.
+    let Some(listed) = o.inventory.as_ref().filter(|read| read.unread.is_empty()) else {
+        return Grant::Wait;
+    };
+    let (drives, left_out) = named(&caller.drives, &cleanup::sort(listed, &[]));
     match (work, run.kind) {
-        (Step::ProbeInventory, _) => Grant::Inventory,
         (Step::ProbeErase, Kind::Cleaning) => {
             let due = o.record.claim.is_none()
                 && o.record.notes.claim_uid.is_none()
@@ -433,8 +494,9 @@ pub fn grant(o: &Observed, caller: &Caller) -> Grant {
                 false => Grant::Refuse("no cleaning of this server is due".into()),
                 true if brake => Grant::Wait,
                 true => Grant::Erase {
-                    drives: named(&caller.drives),
+                    drives,
                     method: o.policy.cleaning,
+                    left_out,
                 },
             }
         }
@@ -449,22 +511,35 @@ pub fn grant(o: &Observed, caller: &Caller) -> Grant {
                 false => {
                     Grant::Refuse("no image is due to be written for this server's claim".into())
                 }
-                true => Grant::Write {
-                    drives: named(&caller.drives),
-                },
+                true => Grant::Write { drives },
             }
         }
         _ => Grant::Refuse("the work does not belong to this kind of run".into()),
     }
 }
 
-/// Drives that can be named: those with a serial number of their own.
-fn named(drives: &[String]) -> Vec<String> {
-    drives
-        .iter()
-        .filter(|serial| !serial.is_empty() && drives.iter().filter(|d| d == serial).count() == 1)
-        .cloned()
-        .collect()
+/// Drives that can be named: local, with a serial number of their own, and nobody's else as far as the BMC knows. And the others, each with why.
+fn named(drives: &[SeenDrive], listed: &Sorted) -> (Vec<String>, Vec<LeftOut>) {
+    let (mut named, mut left_out) = (Vec::new(), Vec::new());
+    for drive in drives {
+        let mut drive = drive.clone();
+        if let Some(attachment) = listed.attachment(&drive.serial) {
+            drive.attachment = attachment;
+        }
+        let twins = drives.iter().filter(|d| d.serial == drive.serial).count();
+        let why = match drive.attachment.never_written() {
+            Some(why) => Some(why.to_owned()),
+            None if drive.untouchable.is_some() => drive.untouchable.clone(),
+            None if drive.serial.is_empty() => Some("it has no serial number".to_owned()),
+            None if twins > 1 => Some(format!("{twins} drives show its serial number")),
+            None => None,
+        };
+        match why {
+            None => named.push(drive.serial),
+            Some(why) => left_out.push(LeftOut { drive, why }),
+        }
+    }
+    (named, left_out)
 }
 
 // === what is served ===

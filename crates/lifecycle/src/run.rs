@@ -185,6 +185,8 @@ pub struct Erased {
     pub verified: bool,
     /// It succeeded.
     pub done: bool,
+    /// It is not this machine's to write: fabric, multipath, shared, removable.
+    pub foreign: bool,
     /// For people.
     pub message: String,
 }

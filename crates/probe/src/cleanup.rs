@@ -19,16 +19,19 @@ pub fn before(root: &Root, grant: &EraseGrant) -> Vec<u16> {
     let Some(variables) = Variables::at(root) else {
         return Vec::new();
     };
-    let mut partitions = Vec::new();
+    let (mut partitions, mut others) = (Vec::new(), Vec::new());
     for found in drives::scan(root) {
-        if !grant.drives.contains(&found.serial_number) {
-            continue;
-        }
+        let is_named = grant.drives.contains(&found.serial_number);
         let name = &found.kernel_name;
         for part in root.names(format!("sys/block/{name}")) {
             let number = |file: &str| root.number::<u64>(format!("sys/block/{name}/{part}/{file}"));
             if let (Some(start), Some(size)) = (number("start"), number("size")) {
-                partitions.push((start, size));
+                if is_named {
+                    &mut partitions
+                } else {
+                    &mut others
+                }
+                .push((start, size));
             }
         }
     }
@@ -38,12 +41,16 @@ pub fn before(root: &Root, grant: &EraseGrant) -> Vec<u16> {
         .filter(|(_, option)| {
             option.partition().is_some_and(|partition| {
                 // sysfs counts in 512 bytes, the firmware in the drive's own blocks: 512 or 4096.
-                partitions.iter().any(|(start, size)| {
-                    [1, 8].into_iter().any(|factor| {
-                        partition.start.checked_mul(factor) == Some(*start)
-                            && partition.blocks.checked_mul(factor) == Some(*size)
+                let is_in = |known: &[(u64, u64)]| {
+                    known.iter().any(|(start, size)| {
+                        [1, 8].into_iter().any(|factor| {
+                            partition.start.checked_mul(factor) == Some(*start)
+                                && partition.blocks.checked_mul(factor) == Some(*size)
+                        })
                     })
-                })
+                };
+                // Two drives that are divided alike cannot be told apart: an entry that may be another drive's stays.
+                is_in(&partitions) && !is_in(&others)
             })
         })
         .map(|(number, _)| number)

@@ -32,7 +32,7 @@ pub fn machine(root: &Root) -> Machine {
         macs,
         drives: drives::scan(root)
             .iter()
-            .filter(|drive| !drive.is_optical())
+            .filter(|drive| !drive.is_optical() && !drive.is_empty_slot())
             .map(drives::Found::name)
             .collect::<Vec<DriveName>>(),
     }

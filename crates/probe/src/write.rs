@@ -96,11 +96,13 @@ pub fn image(work: &Work<'_>, grant: &WriteGrant) -> Result<Written, String> {
         name,
         config.as_deref(),
     );
-    if done.is_err() {
+    if matches!(done, Err(Unwritten::Failed(_))) {
         let _ = wipe_ends(&*device.block);
     }
     let _ = device.block.reread_partitions();
-    let (bytes, sha256, system_partition) = done?;
+    let (bytes, sha256, system_partition) = done.map_err(|error| match error {
+        Unwritten::Failed(reason) | Unwritten::Stopped(reason) => reason,
+    })?;
     Ok(Written {
         result: WriteResult {
             drive: found.name(),
@@ -117,6 +119,20 @@ fn text(error: io::Error) -> String {
     error.to_string()
 }
 
+/// Why an image is not on the drive.
+enum Unwritten {
+    /// What was written so far must not be started.
+    Failed(String),
+    /// Leave to write does not hold any more, or the drive is another one: nothing more is written, whatever is on it.
+    Stopped(String),
+}
+
+impl From<String> for Unwritten {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
 type Done = (u64, String, Option<crate::efi::load_option::HardDrive>);
 
 fn write(
@@ -127,7 +143,7 @@ fn write(
     mut source: Source<'_>,
     name: &str,
     config: Option<&[u8]>,
-) -> Result<Done, String> {
+) -> Result<Done, Unwritten> {
     let block = &*device.block;
     let total = source.total();
     let position = source.position();
@@ -142,7 +158,7 @@ fn write(
         let mut unsettled = 0;
         loop {
             if let Some(reason) = work.stop.reason() {
-                return Err(format!("stopped: {reason}"));
+                return Err(Unwritten::Stopped(format!("stopped: {reason}")));
             }
             let want = if head.len() < HEAD { HEAD } else { STEP };
             let length = fill(&mut image, buffer.get_mut(..want).unwrap_or_default())
@@ -152,10 +168,10 @@ fn write(
                 break;
             }
             if at.saturating_add(length as u64) > block.size() {
-                return Err(format!(
+                return Err(Unwritten::Failed(format!(
                     "the image is larger than the drive of {} bytes",
                     block.size()
-                ));
+                )));
             }
             hash.update(bytes);
             if head.is_empty() {
@@ -176,15 +192,16 @@ fn write(
         }
     }
     if at == 0 {
-        return Err("the image is empty".to_owned());
+        return Err("the image is empty".to_owned().into());
     }
     let sha256 = source.finish().map_err(text)?;
     if let Some(wanted) = &grant.sha256
         && !wanted.eq_ignore_ascii_case(&sha256)
     {
-        return Err(format!("the image's SHA-256 is {sha256}, not {wanted}"));
+        return Err(format!("the image's SHA-256 is {sha256}, not {wanted}").into());
     }
-    guard::check(work.world, found, device).map_err(|reason| format!("refused: {reason}"))?;
+    guard::check(work.world, found, device)
+        .map_err(|reason| Unwritten::Stopped(format!("refused: {reason}")))?;
     block.write_at(0, &head).map_err(text)?;
     block.settle().map_err(text)?;
     read_back(work, block, at, &hash.finalize())?;
@@ -199,13 +216,13 @@ fn read_back(
     block: &dyn BlockDevice,
     length: u64,
     wanted: &[u8],
-) -> Result<(), String> {
+) -> Result<(), Unwritten> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0_u8; STEP];
     let mut at = 0;
     while at < length {
         if let Some(reason) = work.stop.reason() {
-            return Err(format!("stopped: {reason}"));
+            return Err(Unwritten::Stopped(format!("stopped: {reason}")));
         }
         let step = usize::try_from(length - at).unwrap_or(STEP).min(STEP);
         let bytes = buffer.get_mut(..step).unwrap_or_default();
@@ -218,7 +235,9 @@ fn read_back(
         (work.progress)("reading back", u8::try_from(percent).unwrap_or(96));
     }
     if hash.finalize()[..] != *wanted {
-        return Err("what was read back is not what was written".to_owned());
+        return Err("what was read back is not what was written"
+            .to_owned()
+            .into());
     }
     Ok(())
 }

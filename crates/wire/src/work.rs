@@ -43,6 +43,8 @@ pub struct DriveName {
     pub model: String,
     /// Bytes.
     pub size_bytes: u64,
+    /// `local`, `fabric`, `multipath` or `removable`.
+    pub attachment: String,
     /// Why it may never be written (fabric, multipath, removable, …); none for a local, single-ported, fixed drive.
     pub untouchable: Option<String>,
 }

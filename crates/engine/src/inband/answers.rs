@@ -9,9 +9,10 @@ use corten_boot::{Caller, Refusal, Target, Ticket};
 use corten_kit::{ObjectKey, Subject, conditions};
 use corten_lifecycle::{
     identity::Identity,
-    inband::{self, Boots, Grant},
+    inband::{self, Boots, Grant, LeftOut, SeenDrive},
     policy::Cleaning,
     run::{Outcome, Step},
+    server::Attachment,
 };
 use corten_wire::{
     EraseGrant, EraseMethod, Hello, Outcome as Told, Progress, Registration, Report,
@@ -54,6 +55,11 @@ impl Controller {
     }
 
     pub(crate) async fn hello(&self, ticket: &Ticket, hello: &Hello) -> Result<Welcome, Refusal> {
+        if hello.machine.drives.len() > DRIVES {
+            return Err(Refusal::Conflict(format!(
+                "it lists more than {DRIVES} drives"
+            )));
+        }
         let seen = self.look_at(ticket).await?;
         let caller = caller(ticket, hello);
         let grant = inband::grant(&seen.observed, &caller);
@@ -65,12 +71,25 @@ impl Controller {
                 tracing::warn!(server = %seen.key, %why, "nothing is granted");
                 return Err(Refusal::NotDue(why));
             }
+            Grant::Restarted(step) => {
+                self.restarted(&seen, &step).await?;
+                return Err(Refusal::Conflict(format!(
+                    "{step} was granted to an earlier start of the probe"
+                )));
+            }
             Grant::Inventory => {
-                self.give(&seen, &Step::ProbeInventory, hello, &[]).await?;
+                self.give(&seen, &Step::ProbeInventory, hello, Vec::new())
+                    .await?;
                 Task::Inventory
             }
-            Grant::Erase { drives, method } => {
-                let id = self.give(&seen, &Step::ProbeErase, hello, &drives).await?;
+            Grant::Erase {
+                drives,
+                method,
+                left_out,
+            } => {
+                let entries = drives.iter().map(|serial| leave_given(serial));
+                let entries = entries.chain(left_out.iter().map(left)).collect();
+                let id = self.give(&seen, &Step::ProbeErase, hello, entries).await?;
                 Task::Erase(EraseGrant {
                     id,
                     drives,
@@ -85,7 +104,9 @@ impl Controller {
             }
             Grant::Write { drives } => {
                 let write = self.write_grant(&seen, ticket, drives).await?;
-                let id = self.give(&seen, &Step::ProbeWrite, hello, &[]).await?;
+                let id = self
+                    .give(&seen, &Step::ProbeWrite, hello, Vec::new())
+                    .await?;
                 Task::Write(WriteGrant { id, ..write })
             }
         };
@@ -100,6 +121,7 @@ impl Controller {
         ticket: &Ticket,
         progress: &Progress,
     ) -> Result<Verdict, Refusal> {
+        self.hear(&ticket.server);
         let seen = self.look_at(ticket).await?;
         let under_way = granted(&seen).filter(|(_, id)| *id == progress.id);
         let Some((step, _)) = under_way else {
@@ -140,6 +162,7 @@ impl Controller {
             .status
             .iter()
             .flat_map(|status| &status.drives)
+            .filter(|drive| drive.outcome == StepOutcome::Accepted)
             .map(|drive| drive.serial_number.as_str())
             .collect();
         if report.drives.len() > DRIVES
@@ -269,7 +292,7 @@ impl Controller {
         seen: &Seen,
         step: &Step,
         hello: &Hello,
-        drives: &[String],
+        drives: Vec<DriveErasure>,
     ) -> Result<String, Refusal> {
         let Some(run) = &seen.run else {
             return Err(Refusal::NotDue("its run has ended".into()));
@@ -282,6 +305,18 @@ impl Controller {
                 .map_err(recording)?;
         }
         Ok(grant_id(&run.name_any(), step))
+    }
+
+    /// What an earlier start of the probe was at has ended, and nothing shows that it was done.
+    async fn restarted(&self, seen: &Seen, step: &Step) -> Result<(), Refusal> {
+        let Some(run) = &seen.run else { return Ok(()) };
+        let why = format!("the machine was started again while the probe was at {step}");
+        tracing::warn!(server = %seen.key, %step, "{why}");
+        self.executor
+            .reported(run, step, StepOutcome::Failed, why, Vec::new())
+            .await
+            .map_err(recording)?;
+        Ok(())
     }
 
     async fn write_grant(
@@ -423,13 +458,56 @@ fn caller(ticket: &Ticket, hello: &Hello) -> inband::Caller {
     inband::Caller {
         run: ticket.nonce.clone(),
         identity: Identity::new(&machine.system_uuid, &machine.serial_number),
+        start: given_to(&hello.boot_id),
         drives: machine
             .drives
             .iter()
-            .take(DRIVES)
-            .filter(|drive| drive.untouchable.is_none())
-            .map(|drive| drive.serial_number.clone())
+            .map(|drive| SeenDrive {
+                serial: short(&drive.serial_number),
+                model: short(&drive.model),
+                attachment: Attachment::parse(&drive.attachment),
+                untouchable: drive.untouchable.as_deref().map(short),
+            })
             .collect(),
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(256).collect()
+}
+
+fn leave_given(serial: &str) -> DriveErasure {
+    DriveErasure {
+        outcome: StepOutcome::Accepted,
+        message: "the probe was given leave to erase it, and has not reported it yet".into(),
+        ..entry(serial)
+    }
+}
+
+/// A drive that the grant does not name. A local one keeps the server in Cleanup.
+fn left(left: &LeftOut) -> DriveErasure {
+    DriveErasure {
+        model: left.drive.model.clone(),
+        attachment: left.drive.attachment.as_str().to_owned(),
+        outcome: StepOutcome::NotSent,
+        message: left.why.clone(),
+        ..entry(&left.drive.serial)
+    }
+}
+
+fn entry(serial: &str) -> DriveErasure {
+    DriveErasure {
+        serial_number: serial.to_owned(),
+        model: String::new(),
+        attachment: String::new(),
+        method: String::new(),
+        class: EraseClass::None,
+        verified: false,
+        outcome: StepOutcome::NotSent,
+        message: String::new(),
+        task: None,
+        started_at: Some(Timestamp::now()),
+        finished_at: None,
     }
 }
 
@@ -454,6 +532,7 @@ fn erasure(told: &corten_wire::DriveResult) -> DriveErasure {
     DriveErasure {
         serial_number: told.drive.serial_number.clone(),
         model: told.drive.model.chars().take(256).collect(),
+        attachment: String::new(),
         method: told.method.chars().take(256).collect(),
         class: match told.class {
             corten_wire::EraseClass::Purge => EraseClass::Purge,

@@ -45,6 +45,8 @@ pub(super) struct Memory {
     pub status: Option<Arc<ServerStatus>>,
     /// Where drives are, by serial number: for their erasure.
     pub drives: Arc<Vec<FoundDrive>>,
+    /// When its probe was last at work.
+    pub heard: Option<Timestamp>,
 }
 
 /// One reading of the ComputerSystem.
@@ -118,6 +120,7 @@ impl Controller {
             tombstone,
             buried,
             services: self.services(&server),
+            heard: Some(memory.heard.unwrap_or(self.began)),
             answering_since: match &machine.link {
                 Link::Up { since } => Some(*since),
                 _ => None,
@@ -196,6 +199,12 @@ impl Controller {
         }
     }
 
+    /// A probe of this server is at work.
+    pub(crate) fn hear(&self, server: &str) {
+        let mut memory = self.memory.entry(ObjectKey::cluster(server)).or_default();
+        memory.heard = Some(Timestamp::now());
+    }
+
     /// Serial numbers of the drives in the recorded inventory, which is not written while the disks are dirty.
     async fn known_drives(&self, key: &ObjectKey) -> Result<Vec<String>, ServerError> {
         match self.ctx.inventories.live(key).await {
@@ -207,10 +216,21 @@ impl Controller {
 }
 
 fn serials(inventory: &ServerInventory) -> Vec<String> {
-    let drives = inventory.status.iter().flat_map(|status| &status.drives);
-    drives
-        .filter_map(|drive| drive.serial_number.clone())
-        .collect()
+    let status = inventory.status.iter();
+    let by_bmc = status
+        .clone()
+        .flat_map(|status| &status.drives)
+        .filter_map(|drive| drive.serial_number.clone());
+    // What a probe saw, too: many BMCs list no drives.
+    let by_probe = status
+        .filter_map(|status| status.in_band.as_ref()?.get("storage")?.as_array())
+        .flatten()
+        .filter(|drive| drive.get("attachment").and_then(|word| word.as_str()) == Some("local"))
+        .filter_map(|drive| Some(drive.get("Serial")?.as_str()?.to_owned()));
+    let mut all: Vec<String> = by_bmc.chain(by_probe).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// A machine that has neither UUID nor serial number of its own cannot be told from another.

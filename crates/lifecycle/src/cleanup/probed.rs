@@ -7,14 +7,14 @@ use crate::{
     inband,
     plan::Plan,
     policy::Cleaning,
-    run::{Phase, Run, Worth},
+    run::{Erased, Phase, Run, Worth},
     server::{
         Act, Decision, Observed, condition,
         pursuit::{self, Progress},
     },
 };
 
-use super::{Sorted, cleaned, list, remedy, waiting};
+use super::{Sorted, cleaned, remedy, waiting};
 
 /// Whether the probe is to do it, and what comes next then.
 pub(super) fn begin(
@@ -64,27 +64,26 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
         Cleaning::Metadata => worth >= Worth::Metadata,
         _ => worth >= Worth::Clear,
     };
+    // What the BMC says of a drive weighs more than what one path shows.
+    let is_foreign = |drive: &Erased| drive.foreign || sorted.attachment(&drive.serial).is_some();
     let bad: Vec<String> = run
         .drives
         .iter()
+        .filter(|drive| !is_foreign(drive))
         .filter(|drive| !(drive.done && drive.verified && enough(drive.class)))
-        .map(|drive| format!("{}: {}", drive.serial, drive.message))
+        .map(|drive| format!("{}: {}", named(drive), drive.message))
         .collect();
     if !bad.is_empty() {
         return failed(base, format!("not erased and verified: {}", bad.join("; ")));
     }
-    let erased = |serial: &String| run.drives.iter().any(|drive| &drive.serial == serial);
+    let erased: Vec<&Erased> = run.drives.iter().filter(|d| !is_foreign(d)).collect();
+    let is_seen = |serial: &str| run.drives.iter().any(|drive| drive.serial == serial);
     let unseen: Vec<&String> = sorted
         .local
         .iter()
         .chain(&o.known_drives)
-        .filter(|serial| !serial.is_empty() && !erased(serial))
-        .filter(|serial| {
-            !sorted
-                .untouched
-                .iter()
-                .any(|(label, _)| label == *serial || label.starts_with(&format!("{serial} ")))
-        })
+        .filter(|serial| !serial.is_empty() && !is_seen(serial))
+        .filter(|serial| sorted.attachment(serial).is_none())
         .collect();
     if let Some(first) = unseen.first() {
         return failed(
@@ -95,40 +94,77 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
             ),
         );
     }
-    if run.drives.is_empty() && !sorted.unavailable.is_empty() {
+    // A drive that the BMC cannot name is one of those that it did not name to the probe, if there are as many.
+    let unnamed = erased
+        .iter()
+        .filter(|drive| !sorted.local.contains(&drive.serial))
+        .count();
+    if sorted.nameless.len() > unnamed {
         return failed(
             base,
-            "the probe saw no drive, and the BMC does not list them".into(),
+            format!(
+                "the BMC lists {} drive(s) without a serial number of their own ({}), and the probe erased {unnamed} that the BMC does not name",
+                sorted.nameless.len(),
+                sorted.nameless.join("; ")
+            ),
         );
     }
-    if !sorted.untouched.is_empty() && !o.policy.ignore_unreachable_drives {
+    if erased.is_empty() && !o.inventory.as_ref().is_some_and(|read| read.lists_drives) {
+        return failed(
+            base,
+            "the probe saw no drive that it may write, and the BMC does not list them".into(),
+        );
+    }
+    let seen_by_probe = run.drives.iter().filter(|drive| {
+        is_foreign(drive)
+            && !sorted
+                .foreign
+                .iter()
+                .any(|(known, _)| *known == drive.serial)
+    });
+    let never: Vec<String> = sorted
+        .untouched
+        .iter()
+        .map(|(label, why)| format!("{label}: {why}"))
+        .chain(seen_by_probe.map(|drive| format!("{}: {}", named(drive), drive.message)))
+        .collect();
+    if !never.is_empty() && !o.policy.ignore_unreachable_drives {
         return waiting(
             base,
             "DrivesNeverWritten",
             &format!(
                 "these drives are never written and the policy {} lets them block (cleaning.unreachableDrives): {}. {}",
                 o.policy.name,
-                list(&sorted.untouched),
+                never.join("; "),
                 remedy()
             ),
         )
         .until(super::look(o));
     }
-    let least = run
-        .drives
-        .iter()
-        .map(|drive| drive.class)
-        .min()
-        .unwrap_or(Worth::Purge);
-    let mut message = format!(
-        "{} drive(s) erased and read back by the probe, each at least {}",
-        run.drives.len(),
-        least.as_str()
-    );
-    if !sorted.untouched.is_empty() {
-        message = format!("{message}; never written: {}", list(&sorted.untouched));
+    if let Some(decided) = super::media(o, &base, run) {
+        return decided;
+    }
+    let least = erased.iter().map(|drive| drive.class).min();
+    let mut message = match least {
+        Some(least) => format!(
+            "{} drive(s) erased and read back by the probe, each at least {}",
+            erased.len(),
+            least.as_str()
+        ),
+        None => "neither the BMC nor the probe sees a drive of this machine".to_owned(),
+    };
+    if !never.is_empty() {
+        message = format!("{message}; never written: {}", never.join("; "));
     }
     cleaned("Verified", message, true)
+}
+
+fn named(drive: &Erased) -> &str {
+    if drive.serial.is_empty() {
+        "a drive without a serial number"
+    } else {
+        &drive.serial
+    }
 }
 
 fn erasing(base: Decision, message: &str) -> Decision {

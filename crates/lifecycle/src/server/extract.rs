@@ -238,6 +238,7 @@ fn erased(drive: &DriveErasure) -> Erased {
         },
         verified: drive.verified,
         done: drive.outcome == StepOutcome::Succeeded,
+        foreign: super::Attachment::parse(&drive.attachment) != super::Attachment::Local,
         message: drive.message.clone(),
     }
 }

@@ -43,6 +43,8 @@ pub struct Observed {
     pub buried: bool,
     /// Boot services that this engine runs; none where another controller boots, or none are set up.
     pub services: Option<Services>,
+    /// When the probe was last heard of, or this process began to listen; none where nobody listens.
+    pub heard: Option<Timestamp>,
     /// Since when the BMC answers, by its condition; a fresh answer gives a failed discovery fresh tries.
     pub answering_since: Option<Timestamp>,
 }
@@ -332,6 +334,40 @@ pub enum Attachment {
     Shared,
     /// Removable.
     Removable,
+}
+
+// === impl Attachment ===
+
+impl Attachment {
+    /// Why a drive that is attached so is never written; none for a local one.
+    pub fn never_written(self) -> Option<&'static str> {
+        match self {
+            Self::Local => None,
+            Self::Fabric => Some("reached over a fabric"),
+            Self::Multipath => Some("reached over several paths"),
+            Self::Shared => Some("in an enclosure that other machines reach"),
+            Self::Removable => Some("removable"),
+        }
+    }
+
+    /// The word in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Fabric => "fabric",
+            Self::Multipath => "multipath",
+            Self::Shared => "shared",
+            Self::Removable => "removable",
+        }
+    }
+
+    /// Reads the word; what is unknown counts as local, so that it blocks.
+    pub fn parse(text: &str) -> Self {
+        [Self::Fabric, Self::Multipath, Self::Shared, Self::Removable]
+            .into_iter()
+            .find(|attachment| attachment.as_str() == text)
+            .unwrap_or_default()
+    }
 }
 
 /// The shard's limits, as they stand now.

@@ -141,8 +141,13 @@ impl Agent {
     }
 
     pub(super) fn erase(&self, grant: &EraseGrant, watch: &Watch) -> Report {
+        // A machine without drives has nothing to erase; whether that is so is not this side's to judge.
         if grant.drives.is_empty() {
-            return failed("the grant names no drive");
+            return Report {
+                outcome: Outcome::Succeeded,
+                message: "the grant names no drive".to_owned(),
+                ..Report::default()
+            };
         }
         let boot_entries = crate::cleanup::before(&self.root, grant);
         let drives = crate::erase::drives(&self.root, grant, watch.stop(), &|percent| {

@@ -1,7 +1,7 @@
 //! Samples before and after: what proves that a drive was erased.
 //!
-//! Where zeros must be left, each sample must be zeros. Where it is the drive's choice (crypto and block erase), each sample must be of one byte's
-//! value throughout, or differ from what stood there. A drive that held nothing but zeros in all samples and holds something else afterwards cannot be judged.
+//! Where zeros must be left, each sample must be zeros. Where it is the drive's choice (crypto and block erase), each sample must differ from what
+//! stood there, or be of one byte's value throughout, as most must not have been before. A drive that held nothing but zeros in all samples and holds something else afterwards cannot be judged.
 
 use super::method::Method;
 use super::plain::END;
@@ -78,6 +78,7 @@ impl Samples {
         }
         let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
         let was_blank = self.spots.iter().all(|(_, bytes)| is_blank(bytes));
+        let mut same = 0;
         for (place, before) in &self.spots {
             let mut now = vec![0_u8; before.len()];
             block
@@ -92,11 +93,21 @@ impl Samples {
             if was_blank {
                 return Err("all samples were zeros before, and are not now".to_owned());
             }
+            if now != *before {
+                continue;
+            }
+            // A drive that leaves one value everywhere may have left it before, too. Of one that held little else nothing is proved.
             let first = now.first().copied().unwrap_or_default();
-            let is_uniform = now.iter().all(|byte| *byte == first);
-            if !is_uniform && now == *before {
+            if now.iter().any(|byte| *byte != first) {
                 return Err(format!("byte {place} holds what it held before"));
             }
+            same += 1;
+        }
+        if same * 2 > self.spots.len() {
+            return Err(
+                "most samples hold the one value that they held before: nothing shows that anything was erased"
+                    .to_owned(),
+            );
         }
         Ok(())
     }

@@ -21,6 +21,8 @@ pub enum Attachment {
     Multipath,
     /// To be taken out: USB, card readers, optical drives.
     Removable,
+    /// In this machine, and another device shows its serial number: a second way to it, or another part of it. Nothing could be reported of it by name.
+    Ambiguous,
 }
 
 impl Attachment {
@@ -32,6 +34,7 @@ impl Attachment {
             Self::Fabric => "fabric",
             Self::Multipath => "multipath",
             Self::Removable => "removable",
+            Self::Ambiguous => "ambiguous",
         }
     }
 }
@@ -70,6 +73,12 @@ impl Found {
         self.kernel_name.starts_with("sr")
     }
 
+    /// Whether it is a reader without a medium, such as the virtual floppy of a BMC.
+    #[must_use]
+    pub fn is_empty_slot(&self) -> bool {
+        self.attachment == Attachment::Removable && self.size_bytes == 0
+    }
+
     /// Its device node.
     #[must_use]
     pub fn path(&self, root: &Root) -> PathBuf {
@@ -83,6 +92,7 @@ impl Found {
             Attachment::Fabric => "fabric: the drive is reached over a network",
             Attachment::Multipath => "multipath: the drive is reached, or may be, by another path",
             Attachment::Removable => "removable: the medium can be taken out",
+            Attachment::Ambiguous => "ambiguous: another device shows the same serial number",
             Attachment::Local if self.read_only => "read-only",
             Attachment::Local if self.serial_number.is_empty() => "no serial number",
             Attachment::Local if self.size_bytes == 0 => "no medium",
@@ -99,6 +109,7 @@ impl Found {
             wwn: self.wwid.clone(),
             model: self.model.clone(),
             size_bytes: self.size_bytes,
+            attachment: self.attachment.word().to_owned(),
             untouchable: self.untouchable(),
         }
     }
@@ -178,7 +189,7 @@ pub fn scan(root: &Root) -> Vec<Found> {
             .filter(|serial| !serial.is_empty() && **serial == drive.serial_number)
             .count();
         if same > 1 && drive.attachment == Attachment::Local {
-            drive.attachment = Attachment::Multipath;
+            drive.attachment = Attachment::Ambiguous;
         }
     }
     found
@@ -310,7 +321,7 @@ fn nvme(root: &Root, name: &str, is_subsystem: bool) -> (String, Attachment) {
     }
 }
 
-/// Whether a multipath map holds it, or its SAS address is reached twice.
+/// Whether a multipath map holds it.
 fn is_multipath(root: &Root, name: &str) -> bool {
     root.names(format!("sys/block/{name}/holders"))
         .iter()
@@ -418,8 +429,8 @@ pub(crate) mod tests {
             ("sda", Attachment::Fabric),
             ("sdb", Attachment::Fabric),
             ("sdc", Attachment::Removable),
-            ("sdd", Attachment::Multipath),
-            ("sde", Attachment::Multipath),
+            ("sdd", Attachment::Ambiguous),
+            ("sde", Attachment::Ambiguous),
         ];
         let expected: Vec<_> = expected
             .iter()

@@ -8,7 +8,7 @@ use corten_api::metal::{Power, PowerState, ServerState};
 
 use crate::{
     identity::Identity,
-    inband::{self, Caller, Grant},
+    inband::{self, Caller, Grant, SeenDrive},
     names,
     policy::Policy,
     run::{Before, CALL, Closed, Done, Erased, Intent, Outcome, Phase, Run, Step, Worth},
@@ -37,6 +37,8 @@ pub(super) struct Iron {
     pub media: Vec<String>,
     /// The BMC says that it ejects, and does not.
     pub stuck: bool,
+    /// What a probe sees; the drives if absent.
+    pub seen: Option<Vec<SeenDrive>>,
     pub can: Abilities,
 }
 
@@ -72,6 +74,7 @@ pub(super) struct Bench {
     pub tombstone: Option<Tombstone>,
     pub buried: bool,
     pub services: Option<Services>,
+    pub heard: Option<Timestamp>,
     /// What reached the machine.
     pub sent: Vec<Step>,
     /// What was said.
@@ -134,6 +137,7 @@ impl Bench {
                 led: "Off",
                 media: Vec::new(),
                 stuck: false,
+                seen: None,
                 can: Abilities::default(),
             },
             answers: true,
@@ -153,6 +157,7 @@ impl Bench {
             tombstone: None,
             buried: false,
             services: None,
+            heard: None,
             sent: Vec::new(),
             remarks: Vec::new(),
         }
@@ -307,6 +312,7 @@ impl Bench {
             tombstone: self.tombstone.clone(),
             buried: self.buried,
             services: self.services.clone(),
+            heard: self.heard,
             answering_since: None,
         }
     }
@@ -575,7 +581,16 @@ impl Bench {
         let caller = Caller {
             run,
             identity,
-            drives: self.iron.drives.iter().map(|d| d.serial.clone()).collect(),
+            start: "bench".into(),
+            drives: self.iron.seen.clone().unwrap_or_else(|| {
+                let drives = self.iron.drives.iter();
+                let seen = drives.map(|drive| SeenDrive {
+                    serial: drive.serial.clone(),
+                    attachment: drive.attachment,
+                    ..SeenDrive::default()
+                });
+                seen.collect()
+            }),
         };
         let mut observed = self.observe();
         if observed.machine().is_none() {
@@ -588,6 +603,25 @@ impl Bench {
             Grant::Write { .. } => Step::ProbeWrite,
             _ => return grant,
         };
+        if let Grant::Erase {
+            drives, left_out, ..
+        } = &grant
+        {
+            let entry = |serial: &String, foreign, message: &str| Erased {
+                serial: serial.clone(),
+                class: Worth::None,
+                verified: false,
+                done: false,
+                foreign,
+                message: message.to_owned(),
+            };
+            let named = drives.iter().map(|serial| entry(serial, false, "granted"));
+            let others = left_out.iter().map(|left| {
+                let foreign = left.drive.attachment != Attachment::Local;
+                entry(&left.drive.serial, foreign, &left.why)
+            });
+            self.run.as_mut().unwrap().drives = named.chain(others).collect();
+        }
         self.end(step, Outcome::Accepted);
         grant
     }
@@ -597,18 +631,11 @@ impl Bench {
         let run = self.run.as_mut().unwrap();
         let step = inband::work(run).unwrap();
         if step == Step::ProbeErase {
-            run.drives = self
-                .iron
-                .drives
-                .iter()
-                .map(|drive| Erased {
-                    serial: drive.serial.clone(),
-                    class: worth,
-                    verified,
-                    done: outcome == Outcome::Succeeded,
-                    message: "bench".into(),
-                })
-                .collect();
+            for drive in run.drives.iter_mut().filter(|d| d.message == "granted") {
+                drive.class = worth;
+                drive.verified = verified;
+                drive.done = outcome == Outcome::Succeeded;
+            }
         }
         self.end(step, outcome);
     }

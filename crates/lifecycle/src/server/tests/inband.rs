@@ -6,11 +6,11 @@ use jiff::SignedDuration;
 use super::bench::{Bench, drive};
 use crate::{
     identity::Identity,
-    inband::{BootMethod, Grant, choose},
+    inband::{BootMethod, Grant, SeenDrive, choose},
     names,
     policy::{Cleaning, Discovery},
     run::{Kind, Outcome, Phase, Step, Worth},
-    server::{Abilities, Act, Handover, Services, after, condition, decide},
+    server::{Abilities, Act, Attachment, Handover, Services, after, condition, decide},
 };
 
 fn with_probe(mut bench: Bench) -> Bench {
@@ -40,7 +40,7 @@ fn a_cleaning_by_the_probe_ends_only_with_each_drive_verified() {
     let mut bench = with_probe(Bench::dirty("a"));
     until_up(&mut bench);
     assert_eq!(bench.sent, [Step::BootHttpOnce, Step::PowerOn]);
-    let Grant::Erase { drives, method } = bench.probe_calls() else {
+    let Grant::Erase { drives, method, .. } = bench.probe_calls() else {
         panic!("no grant")
     };
     assert_eq!(drives, ["D1", "D2"]);
@@ -90,6 +90,167 @@ fn a_drive_that_the_bmc_lists_and_the_probe_did_not_erase_keeps_the_server_in_cl
     }
     assert_eq!(bench.state, Some(ServerState::Cleanup));
     assert!(bench.note(names::DIRTY).is_some());
+}
+
+/// A cleaning in which the probe sees `seen` beside what the BMC lists as D1 and D2, and erases all that it was given leave for.
+fn cleaned_with(seen: Vec<SeenDrive>, also: impl FnOnce(&mut Bench)) -> Bench {
+    let mut bench = with_probe(Bench::dirty("a"));
+    also(&mut bench);
+    bench.iron.seen = Some(seen);
+    until_up(&mut bench);
+    bench.probe_calls();
+    bench.probe_reports(Outcome::Succeeded, Worth::Purge, true);
+    for _ in 0..200 {
+        if bench.run.is_none() || bench.reason(condition::ERASED) == "DrivesNeverWritten" {
+            break;
+        }
+        bench.step();
+        bench.pass_time();
+    }
+    if bench.note(names::DIRTY).is_none() {
+        bench.rest();
+    }
+    bench
+}
+
+fn seen(serial: &str) -> SeenDrive {
+    SeenDrive {
+        serial: serial.into(),
+        ..SeenDrive::default()
+    }
+}
+
+#[test]
+fn a_local_drive_that_the_probe_sees_and_cannot_erase_keeps_the_server_in_cleanup() {
+    let read_only = SeenDrive {
+        untouchable: Some("read-only".into()),
+        ..seen("D3")
+    };
+    for odd in [read_only, seen(""), seen("D2")] {
+        let bench = cleaned_with(vec![seen("D1"), seen("D2"), odd.clone()], |bench| {
+            // Also where the BMC lists nothing, and where policy is generous with what is not the machine's own.
+            bench.iron.drives.clear();
+            bench.policy.ignore_unreachable_drives = true;
+        });
+        assert_eq!(bench.state, Some(ServerState::Cleanup), "{odd:?}");
+        assert!(bench.note(names::DIRTY).is_some(), "{odd:?}");
+        assert_eq!(bench.closed[0].phase, Phase::Failed, "{odd:?}");
+    }
+}
+
+#[test]
+fn a_drive_that_is_not_the_machines_own_is_never_named_in_a_grant_and_blocks_as_policy_says() {
+    let fabric = SeenDrive {
+        attachment: Attachment::Fabric,
+        untouchable: Some("fabric".into()),
+        ..seen("F1")
+    };
+    for ignore in [false, true] {
+        let bench = cleaned_with(vec![seen("D1"), seen("D2"), fabric.clone()], |bench| {
+            bench.policy.ignore_unreachable_drives = ignore;
+        });
+        let state = if ignore {
+            ServerState::Available
+        } else {
+            ServerState::Cleanup
+        };
+        assert_eq!(bench.state, Some(state));
+        assert_eq!(bench.note(names::DIRTY).is_some(), !ignore);
+    }
+}
+
+#[test]
+fn a_drive_that_the_bmc_knows_other_machines_to_reach_is_never_named_in_a_grant() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    bench.iron.drives[1].attachment = Attachment::Shared;
+    // The probe sees one path, like any drive's.
+    bench.iron.seen = Some(vec![seen("D1"), seen("D2")]);
+    until_up(&mut bench);
+    let Grant::Erase {
+        drives, left_out, ..
+    } = bench.probe_calls()
+    else {
+        panic!("no grant")
+    };
+    assert_eq!(drives, ["D1"]);
+    assert_eq!(left_out[0].drive.attachment, Attachment::Shared);
+}
+
+#[test]
+fn without_the_bmcs_list_of_drives_nothing_is_granted_and_it_is_read() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    until_up(&mut bench);
+    // A new process.
+    bench.inventory = None;
+    assert_eq!(bench.probe_calls(), Grant::Wait);
+    assert_eq!(bench.step().act, Act::ReadInventory);
+    assert!(matches!(bench.probe_calls(), Grant::Erase { .. }));
+}
+
+#[test]
+fn drives_that_the_bmc_cannot_name_must_be_matched_by_as_many_that_it_did_not() {
+    for (serials, clean) in [(vec!["D1", "D2"], false), (vec!["D1", "D2", "X"], true)] {
+        let all = serials.iter().map(|serial| seen(serial)).collect();
+        let bench = cleaned_with(all, |bench| bench.iron.drives.push(drive("")));
+        let state = if clean {
+            ServerState::Available
+        } else {
+            ServerState::Cleanup
+        };
+        assert_eq!(bench.state, Some(state), "{serials:?}");
+    }
+}
+
+#[test]
+fn a_medium_of_the_former_claim_is_ejected_before_a_server_cleaned_by_the_probe_is_offered() {
+    let bench = cleaned_with(vec![seen("D1"), seen("D2")], |bench| {
+        bench.iron.media = vec!["Cd1".into()];
+        bench.iron.stuck = true;
+    });
+    assert_eq!(bench.state, Some(ServerState::Cleanup));
+    let bench = cleaned_with(vec![seen("D1"), seen("D2")], |bench| {
+        bench.iron.media = vec!["Cd1".into()];
+    });
+    assert_eq!(bench.state, Some(ServerState::Available));
+    assert!(bench.iron.media.is_empty());
+}
+
+#[test]
+fn a_machine_without_any_drive_is_clean_when_bmc_and_probe_both_see_none() {
+    let bench = cleaned_with(Vec::new(), |bench| bench.iron.drives.clear());
+    assert_eq!(bench.state, Some(ServerState::Available));
+}
+
+#[test]
+fn a_probe_that_falls_silent_or_starts_again_at_its_work_has_not_done_it() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    until_up(&mut bench);
+    bench.probe_calls();
+    bench.heard = Some(bench.now);
+    bench.step();
+    assert_eq!(bench.iron.power, PowerState::On);
+    bench.now = after(bench.now, SignedDuration::from_mins(13));
+    bench.restart();
+    while bench.run.is_some() {
+        bench.step();
+        bench.pass_time();
+    }
+    assert_eq!(bench.iron.power, PowerState::Off);
+    assert!(bench.note(names::DIRTY).is_some());
+    assert_eq!(bench.closed[0].phase, Phase::Failed);
+
+    let mut bench = with_probe(Bench::dirty("a"));
+    until_up(&mut bench);
+    bench.probe_calls();
+    bench
+        .run
+        .as_mut()
+        .unwrap()
+        .results
+        .last_mut()
+        .unwrap()
+        .evidence = "another start".into();
+    assert_eq!(bench.probe_calls(), Grant::Restarted(Step::ProbeErase));
 }
 
 #[test]
