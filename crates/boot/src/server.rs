@@ -3,6 +3,7 @@
 pub mod artefacts;
 mod boot;
 pub(crate) mod chain;
+mod decided;
 pub mod gate;
 pub mod listen;
 mod metadata;
@@ -42,6 +43,7 @@ pub struct Services {
     /// Limits on requests.
     pub limits: Limits,
     arrivals: chain::Arrivals,
+    decided: decided::Decided,
     pub(crate) seats: registry::Seats,
     by_address: gate::Pace<IpAddr>,
     by_token: gate::Pace<Ticket>,
@@ -74,6 +76,7 @@ impl Services {
             forwarders,
             limits,
             arrivals: chain::Arrivals::default(),
+            decided: decided::Decided::default(),
             seats: registry::Seats::default(),
             by_address: gate::Pace::new(20.0, 200.0),
             by_token: gate::Pace::new(5.0, 50.0),

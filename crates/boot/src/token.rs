@@ -1,7 +1,8 @@
 //! Boot tokens: a [`Ticket`] in a form that a machine can carry in a URL, and that any replica with the key can check.
 //!
 //! A token says who boots and for which occasion, never what may be done: the [`crate::Desk`] is asked about that each time one is shown. What one is
-//! for ([`Purpose`]) is signed with it, so that the token in a boot URL, which the BMC and its logs see, does not open anybody's user data.
+//! for ([`Purpose`]) is signed with it, so that the token in a boot URL does not itself open user data or the probe's calls. It opens the boot script and
+//! the UKI whose command line carries the tokens that do: whoever has it, and reaches the boot server, has the boot, until the run or the claim ends.
 //!
 //! Layout before base64url: version, purpose, end (seconds since 1970, big endian, 0 for none), three fields, HMAC-SHA256 over all of it. The same ticket
 //! always makes the same token: a URL that stands in a BMC can be compared.

@@ -68,7 +68,10 @@ pub(super) async fn serve(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, Refused> {
-    let target = services.desk.target(&shown.ticket).await?;
+    let target = services
+        .decided
+        .target(&*services.desk, &shown.ticket)
+        .await?;
     let links = services.links(shown)?;
     let boot = Boot {
         ticket: &shown.ticket,

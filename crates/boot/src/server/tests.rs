@@ -33,6 +33,8 @@ pub(crate) struct TestDesk {
     registered: Mutex<Vec<String>>,
     booted: Mutex<Vec<Option<String>>>,
     local: bool,
+    /// How often it was asked what a boot boots.
+    asked: std::sync::atomic::AtomicUsize,
 }
 
 #[async_trait]
@@ -41,6 +43,8 @@ impl Desk for TestDesk {
         self.windows.admit(caller, jiff::Timestamp::now())
     }
     async fn target(&self, ticket: &Ticket) -> Result<Target, Refusal> {
+        self.asked
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         match ticket.nonce.as_str() {
             "over" => Err(Refusal::NotDue("that boot is over".into())),
             "standby" => Err(Refusal::NotNow("standby".into())),
@@ -317,6 +321,34 @@ async fn an_artefact_comes_whole_in_parts_and_not_again() {
         .unwrap();
     assert_eq!(head.headers()["content-length"], SIZE.to_string());
     assert!(head.bytes().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_bmc_that_reads_in_many_pieces_costs_one_decision_and_a_refusal_is_asked_again() {
+    let server = start(TestDesk::default(), Limits::default()).await;
+    for start in 0..50 {
+        let part = server
+            .http
+            .get(server.boot("kernel"))
+            .header("range", format!("bytes={start}-{start}"))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(part.status(), 206);
+    }
+    let asked = || server.desk.asked.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(asked() < 5, "{}", asked());
+    let over = Ticket {
+        nonce: "over".into(),
+        ..ticket()
+    };
+    let over = keys().sign(&over, Purpose::Boot, None).unwrap();
+    let before = asked();
+    for _ in 0..2 {
+        let url = server.url(&format!("/boot/{}/kernel", over.expose()));
+        assert_eq!(server.get(url).await.0, 403);
+    }
+    assert_eq!(asked(), before + 2);
 }
 
 #[tokio::test]

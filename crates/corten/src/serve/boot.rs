@@ -8,14 +8,17 @@ use anyhow::{Context as _, bail};
 use corten_boot::artefacts::{Ramdisk, Store};
 use corten_boot::cache::Cache;
 use corten_boot::image::{Images, Options};
-use corten_boot::links::PublicAddress;
+use corten_boot::links::{PublicAddress, SecureAddress};
 use corten_boot::server::Limits;
+use corten_boot::tftp::TftpConfig;
 use corten_boot::token::{KeyRing, Keys};
 use corten_engine::{BootServices, EngineDesk};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -46,6 +49,79 @@ pub struct Args {
         help_heading = "Boot services"
     )]
     pub boot_url: Option<Url>,
+    /// Where probes speak to the registry over TLS; without it they speak HTTP at --boot-address.
+    #[arg(
+        long,
+        env = "CORTEN_BOOT_TLS_ADDRESS",
+        value_name = "IP:PORT",
+        requires_all = ["boot_address", "boot_tls_cert", "boot_tls_key"],
+        help_heading = "Boot services"
+    )]
+    pub boot_tls_address: Option<SocketAddr>,
+    /// How machines reach --boot-tls-address; that address itself if absent.
+    #[arg(
+        long,
+        env = "CORTEN_BOOT_TLS_URL",
+        value_name = "URL",
+        requires = "boot_tls_address",
+        help_heading = "Boot services"
+    )]
+    pub boot_tls_url: Option<Url>,
+    /// The certificate for it, with its chain (PEM). Probes are handed its fingerprint when they boot and accept no other.
+    #[arg(
+        long,
+        env = "CORTEN_BOOT_TLS_CERT",
+        value_name = "FILE",
+        requires = "boot_tls_address",
+        help_heading = "Boot services"
+    )]
+    pub boot_tls_cert: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(
+        long,
+        env = "CORTEN_BOOT_TLS_KEY",
+        value_name = "FILE",
+        requires = "boot_tls_address",
+        help_heading = "Boot services"
+    )]
+    pub boot_tls_key: Option<PathBuf>,
+    /// Where TFTP is served (UDP, usually port 69), for firmware that boots by PXE: first-stage files, and nothing else without a token.
+    #[arg(
+        long,
+        env = "CORTEN_BOOT_TFTP_ADDRESS",
+        value_name = "IP:PORT",
+        requires = "boot_address",
+        help_heading = "Boot services"
+    )]
+    pub boot_tftp_address: Option<SocketAddr>,
+    /// Folder with first-stage files of the site's own, served before those of the distribution's packages.
+    #[arg(
+        long,
+        env = "CORTEN_BOOT_TFTP_FOLDER",
+        value_name = "FOLDER",
+        requires = "boot_tftp_address",
+        help_heading = "Boot services"
+    )]
+    pub boot_tftp_folder: Option<PathBuf>,
+    /// Names in --boot-tftp-folder that are served; no other is. May be repeated.
+    #[arg(
+        long,
+        env = "CORTEN_BOOT_TFTP_FILE",
+        value_name = "NAME",
+        value_delimiter = ',',
+        requires = "boot_tftp_folder",
+        help_heading = "Boot services"
+    )]
+    pub boot_tftp_file: Vec<String>,
+    /// Certificates of authorities (PEM) that registries and image servers are believed by, beside the public ones.
+    #[arg(
+        long,
+        env = "CORTEN_IMAGE_CA",
+        value_name = "FILE",
+        requires = "boot_address",
+        help_heading = "Boot services"
+    )]
+    pub image_ca: Option<PathBuf>,
     /// The discovery ramdisk, as `corten ramdisk build` made it.
     #[arg(
         long,
@@ -110,6 +186,8 @@ pub struct Prepared {
     images: Arc<Images>,
     artefacts: Arc<Store>,
     forwarders: Vec<IpAddr>,
+    secure: Option<(SocketAddr, Arc<rustls::ServerConfig>)>,
+    tftp: Option<(SocketAddr, TftpConfig)>,
 }
 
 // === impl Args ===
@@ -137,9 +215,15 @@ impl Args {
         };
         let cache = Cache::open(&self.boot_cache, self.boot_cache_size << 30)
             .with_context(|| format!("--boot-cache {}", self.boot_cache.display()))?;
-        let roots = rustls::RootCertStore {
+        let mut roots = rustls::RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
         };
+        if let Some(file) = &self.image_ca {
+            let said = || format!("--image-ca {}", file.display());
+            for certificate in certificates(file).with_context(said)? {
+                roots.add(certificate).with_context(said)?;
+            }
+        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -167,18 +251,91 @@ impl Args {
         let keys = keys(client, namespace, &self.boot_key_secret)
             .await
             .with_context(|| format!("Secret {namespace}/{}", self.boot_key_secret))?;
+        let (secure, registry) = match self.secure()? {
+            Some((listener, registry)) => (Some(listener), Some(registry)),
+            None => (None, None),
+        };
+        let tftp = self.boot_tftp_address.map(|address| {
+            let config = TftpConfig {
+                folder: self.boot_tftp_folder.clone(),
+                allowed: self.boot_tftp_file.clone(),
+                ..TftpConfig::default()
+            };
+            (address, config)
+        });
         Ok(Some(Prepared {
             address,
-            public: PublicAddress {
-                base,
-                registry: None,
-            },
+            public: PublicAddress { base, registry },
+            secure,
+            tftp,
             keys: KeyRing::new(keys),
             images,
             artefacts: Arc::new(artefacts),
             forwarders: self.boot_forwarder.clone(),
         }))
     }
+}
+
+type Secure = ((SocketAddr, Arc<rustls::ServerConfig>), SecureAddress);
+
+impl Args {
+    /// The listener with TLS, and what probes recognise it by.
+    fn secure(&self) -> anyhow::Result<Option<Secure>> {
+        let (Some(address), Some(cert), Some(key)) = (
+            self.boot_tls_address,
+            &self.boot_tls_cert,
+            &self.boot_tls_key,
+        ) else {
+            return Ok(None);
+        };
+        let base = match &self.boot_tls_url {
+            Some(url) => url.clone(),
+            None if address.ip().is_unspecified() => bail!(
+                "--boot-tls-address {address} is no address that a machine could ask: say with --boot-tls-url how it is reached"
+            ),
+            None => format!("https://{address}")
+                .parse()
+                .context("--boot-tls-address")?,
+        };
+        if base.scheme() != "https" {
+            bail!("--boot-tls-url {base}: https is expected");
+        }
+        let said = || format!("--boot-tls-cert {}", cert.display());
+        let chain = certificates(cert).with_context(said)?;
+        let leaf = chain
+            .first()
+            .context("no certificate in it")
+            .with_context(said)?;
+        let pin = hex(ring::digest::digest(&ring::digest::SHA256, leaf).as_ref());
+        let private = PrivateKeyDer::from_pem_file(key)
+            .with_context(|| format!("--boot-tls-key {}", key.display()))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .context("TLS")?
+            .with_no_client_auth()
+            .with_single_cert(chain, private)
+            .context("--boot-tls-cert and --boot-tls-key")?;
+        Ok(Some((
+            (address, Arc::new(config)),
+            SecureAddress { base, pin },
+        )))
+    }
+}
+
+fn certificates(file: &std::path::Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
+        .context("cannot be read")?
+        .collect();
+    let all = all.context("is not PEM")?;
+    if all.is_empty() {
+        bail!("no certificate in it (expected -----BEGIN CERTIFICATE-----)");
+    }
+    Ok(all)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 // === impl Prepared ===
@@ -201,7 +358,7 @@ impl Prepared {
     ) -> anyhow::Result<()> {
         let config = corten_boot::Config {
             http: self.address,
-            https: None,
+            https: self.secure,
             public: self.public,
             keys: self.keys,
             forwarders: self.forwarders,
@@ -211,8 +368,20 @@ impl Prepared {
         let bound = corten_boot::service::bind(config, desk, self.artefacts)
             .await
             .context("--boot-address")?;
-        tracing::info!(address = %bound.http, "boot services");
-        bound.run(stop).await;
+        tracing::info!(address = %bound.http, tls = ?bound.https, "boot services");
+        let Some((address, files)) = self.tftp else {
+            bound.run(stop).await;
+            return Ok(());
+        };
+        let socket = tokio::net::UdpSocket::bind(address)
+            .await
+            .with_context(|| format!("--boot-tftp-address {address}"))?;
+        tracing::info!(address = ?socket.local_addr().ok(), "TFTP");
+        let services = bound.services();
+        tokio::join!(
+            bound.run(stop.clone()),
+            corten_boot::tftp::serve(socket, files, services, stop)
+        );
         Ok(())
     }
 }
