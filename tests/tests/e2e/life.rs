@@ -1,4 +1,4 @@
-//! One server's whole life.
+//! The whole life of servers, each booted in another way.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -31,51 +31,117 @@ fn holds_marker(disk: &std::path::Path) -> bool {
     bytes.windows(MARKER.len()).any(|window| window == MARKER)
 }
 
+/// By an address that the BMC is told, by DHCP with TFTP and iPXE, and by a virtual drive; and one that loses its power twice. Side by side.
 #[test]
-fn a_server_is_seen_from_inside_installed_given_back_and_proved_clean() {
+fn servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_they_boot() {
     if let Some(reason) = missing() {
         skip!("{reason}");
     }
-    let name = "e2e::life::a_server_is_seen_from_inside_installed_given_back_and_proved_clean";
-    let Some(mut site) = netns::enter(name, Duration::from_secs(1200)) else {
+    let name = "e2e::life::servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_they_boot";
+    let Some(mut site) = netns::enter(name, Duration::from_secs(1800)) else {
         return;
     };
     let image = guest::disk(site.folder());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let run = Running::start(&mut site, site::qemu(1), image).await;
-        life(&run).await;
+        let methods = [None, Some("Network"), Some("VirtualMedia"), None];
+        let run = Running::start(&mut site, site::qemu(4), image, &methods).await;
+        let media = run.fleet.machine(2);
+        media.record(true);
+        tokio::join!(
+            life(&run, 0),
+            life(&run, 1),
+            life(&run, 2),
+            outages(&run, 3)
+        );
+        let console = run.fleet.machine(1).qemu().unwrap().console();
+        assert!(console.contains("iPXE"), "it came by PXE and iPXE");
+        let journal = media.journal();
+        let count = |word: &str| journal.iter().filter(|line| line.contains(word)).count();
+        // For discovery, for installation and for cleaning; nothing is left in the drive.
+        assert_eq!(count("VirtualMedia.InsertMedia"), 3, "{journal:#?}");
+        assert_eq!(count("VirtualMedia.EjectMedia"), 3, "{journal:#?}");
     });
 }
 
-async fn life(run: &Running) {
+/// Power is lost in the middle of writing an image, and again in the middle of cleaning. Neither is taken for done; both are done again.
+async fn outages(run: &Running, n: usize) {
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    let (server, claim) = (format!("m{n}-system-0"), format!("web{n}"));
+    let machine = run.fleet.machine(n);
+    let disks = machine.qemu().unwrap().disks();
+    run.until("Available, seen from inside", n, minutes(10), |s| {
+        s["status"]["state"] == "Available"
+    })
+    .await;
+    let spare: Vec<u8> = MARKER.iter().copied().cycle().take(64 << 20).collect();
+    fs::write(&disks[1].path, spare).unwrap();
     run.apply(json!({
-        "apiVersion": "corten.dev/v1alpha1", "kind": "ServerPolicy", "metadata": {"name": "site"},
+        "apiVersion": METAL, "kind": "ServerClaim",
+        "metadata": {"name": claim, "namespace": "team", "annotations": {
+            "corten.dev/root-device-hints": json!({"serialNumber": disks[0].serial}).to_string(),
+        }},
         "spec": {
-            "selector": {}, "discovery": "Both",
-            "timeouts": {"shutdownGraceSeconds": 30, "probeSeconds": 300, "eraseSeconds": 600, "writeSeconds": 600},
+            "serverRef": {"name": server}, "power": "On",
+            "image": format!("http://{}:{}/image/disk.raw.gz", netns::SERVER, run.images),
         },
     }))
     .await;
+    run.granted(&server, "ProbeWrite", minutes(10)).await;
+    machine.qemu().unwrap().cut_power();
+    run.say(&format!(
+        "m{n}: its power is cut while the image is written"
+    ));
+    let failed = run.ended(&server, "ProbeWrite", minutes(5)).await;
+    assert_eq!(failed["status"]["phase"], "Failed", "{failed:#}");
+    let seen = run.server(n).await;
+    assert!(
+        seen["metadata"]["annotations"]["corten.dev/provisioned"].is_null(),
+        "a half-written image was taken for done: {seen:#}"
+    );
+    run.until("installed, the second time", n, minutes(15), |s| {
+        s["metadata"]["annotations"]["corten.dev/provisioned"].is_string()
+    })
+    .await;
+
+    run.delete(METAL, "ServerClaim", "team", &claim).await;
+    run.granted(&server, "ProbeErase", minutes(10)).await;
+    machine.qemu().unwrap().cut_power();
+    run.say(&format!("m{n}: its power is cut while it is cleaned"));
+    let failed = run.ended(&server, "ProbeErase", minutes(5)).await;
+    assert_eq!(failed["status"]["phase"], "Failed", "{failed:#}");
+    let seen = run.server(n).await;
+    assert!(
+        seen["metadata"]["annotations"]["corten.dev/dirty"].is_string()
+            && seen["status"]["state"] == "Cleanup",
+        "a half-cleaned machine was taken for clean: {seen:#}"
+    );
+    run.until("clean at the second try", n, minutes(15), |s| {
+        s["status"]["state"] == "Available"
+            && s["metadata"]["annotations"]["corten.dev/dirty"].is_null()
+    })
+    .await;
+    for disk in &disks {
+        assert!(!holds_marker(&disk.path), "{} is not clean", disk.serial);
+    }
+}
+
+async fn life(run: &Running, n: usize) {
     let minutes = |n: u64| Duration::from_secs(60 * n);
-    run.until("Available, seen from inside", 0, minutes(6), |s| {
+    let (server, claim) = (format!("m{n}-system-0"), format!("web{n}"));
+    run.until("Available, seen from inside", n, minutes(10), |s| {
         s["status"]["state"] == "Available"
     })
     .await;
     let inventory = run
-        .get(
-            "corten.dev/v1alpha1",
-            "ServerInventory",
-            None,
-            "m0-system-0",
-        )
+        .get("corten.dev/v1alpha1", "ServerInventory", None, &server)
         .await
         .unwrap();
     let inside = &inventory["status"]["inBand"];
-    let machine = run.fleet.machine(0);
+    let machine = run.fleet.machine(n);
     let disks = machine.qemu().unwrap().disks();
     if inside.is_null() {
-        run.show(0).await;
+        run.show(n).await;
     }
     let seen: Vec<_> = inside["storage"]
         .as_array()
@@ -90,7 +156,7 @@ async fn life(run: &Running) {
             disk.serial
         );
     }
-    let nics = run.server(0).await["status"]["networkInterfaces"].clone();
+    let nics = run.server(n).await["status"]["networkInterfaces"].clone();
     assert!(
         nics.to_string().contains("10.77.0."),
         "the address that the probe had is shown: {nics}"
@@ -102,22 +168,23 @@ async fn life(run: &Running) {
     let callback = format!("http://{}:{}/called", netns::SERVER, run.images);
     run.apply(json!({
         "apiVersion": "v1", "kind": "Secret", "type": "metal.ironcore.dev/user-data",
-        "metadata": {"name": "web", "namespace": "team"},
+        "metadata": {"name": claim, "namespace": "team"},
         "stringData": {"user-data": format!("#cloud-config\nphone_home: {callback} \n")},
     }))
     .await;
     run.apply(json!({
         "apiVersion": METAL, "kind": "ServerClaim",
-        "metadata": {"name": "web", "namespace": "team", "annotations": {
+        "metadata": {"name": claim, "namespace": "team", "annotations": {
             "corten.dev/root-device-hints": json!({"serialNumber": disks[0].serial}).to_string(),
         }},
         "spec": {
+            "serverRef": {"name": server},
             "power": "On", "image": format!("http://{}:{}/image/disk.raw.gz", netns::SERVER, run.images),
-            "userDataRef": {"name": "web"},
+            "userDataRef": {"name": claim},
         },
     }))
     .await;
-    run.until("installed", 0, minutes(8), |s| {
+    run.until("installed", n, minutes(12), |s| {
         s["metadata"]["annotations"]["corten.dev/provisioned"].is_string()
     })
     .await;
@@ -133,17 +200,19 @@ async fn life(run: &Running) {
         if called {
             break;
         }
-        if begun.elapsed() > minutes(4) {
-            run.show(0).await;
+        if begun.elapsed() > minutes(6) {
+            run.show(n).await;
             panic!("the installed system did not call back");
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    run.say("the installed system runs from its disk and has applied its user data");
+    run.say(&format!(
+        "m{n}: the installed system runs from its disk and has applied its user data"
+    ));
     assert!(holds_marker(&disks[0].path) && holds_marker(&disks[1].path));
 
-    run.delete(METAL, "ServerClaim", "team", "web").await;
-    run.until("clean and Available again", 0, minutes(12), |s| {
+    run.delete(METAL, "ServerClaim", "team", &claim).await;
+    run.until("clean and Available again", n, minutes(15), |s| {
         s["status"]["state"] == "Available"
             && s["metadata"]["annotations"]["corten.dev/dirty"].is_null()
     })
@@ -155,5 +224,5 @@ async fn life(run: &Running) {
             disk.serial
         );
     }
-    run.say("no byte of the tenant's is on either disk");
+    run.say(&format!("m{n}: no byte of the tenant's is on either disk"));
 }

@@ -36,13 +36,14 @@ pub fn corten() -> PathBuf {
 pub fn qemu(machines: usize) -> Qemu {
     Qemu {
         machines,
-        memory_mib: 1024,
+        memory_mib: 768,
         disks: vec![Disk::new(Bus::Nvme, 128), Disk::new(Bus::Virtio, 64)],
         network: Network::Bridge {
             bridge: BRIDGE.to_owned(),
             namespace: None,
         },
         longest_life: Duration::from_secs(1500),
+        pxe: true,
         ..Qemu::default()
     }
 }
@@ -63,11 +64,27 @@ pub struct Running {
 pub type Heard = Arc<Mutex<Vec<String>>>;
 
 impl Running {
-    /// Starts it all inside the namespace of `site`.
-    pub async fn start(site: &mut Site, qemu: Qemu, image: Vec<u8>) -> Self {
+    /// Starts it all inside the namespace of `site`. `methods` says how each machine is declared to boot: none is found by its BMC and boots as
+    /// Corten chooses.
+    pub async fn start(
+        site: &mut Site,
+        qemu: Qemu,
+        image: Vec<u8>,
+        methods: &[Option<&str>],
+    ) -> Self {
         let begun = Instant::now();
         let folder = site.folder().to_owned();
-        site.dhcp(&Dhcp::default());
+        site.dhcp(&Dhcp {
+            http_boot: Vec::new(),
+            // What a site says to machines that boot by PXE: iPXE by TFTP, and to iPXE the chain address.
+            options: [
+                "--dhcp-vendorclass=set:pxe,PXEClient:Arch:00007".to_owned(),
+                "--dhcp-match=set:ipxe,175".to_owned(),
+                format!("--dhcp-boot=tag:ipxe,http://{SERVER}:8080/ipxe"),
+                format!("--dhcp-boot=tag:pxe,tag:!ipxe,snponly.efi,,{SERVER}"),
+            ]
+            .into(),
+        });
         let out = folder.join("ramdisk");
         let index = ramdisk::build(&ramdisk::Options {
             kernel: KernelSource::Root("/".into()),
@@ -106,6 +123,7 @@ impl Running {
                 .args([
                     "--admin-address=127.0.0.1:18081",
                     &format!("--boot-address={SERVER}:8080"),
+                    &format!("--boot-tftp-address={SERVER}:69"),
                     "--install-crds",
                 ])
                 .arg(format!("--boot-ramdisk={}", out.display()))
@@ -127,8 +145,21 @@ impl Running {
         running.say("control plane, machines and corten serve run");
         running.namespace("corten-system").await;
         running.namespace("team").await;
+        running
+            .apply(json!({
+                "apiVersion": "corten.dev/v1alpha1", "kind": "ServerPolicy", "metadata": {"name": "site"},
+                "spec": {
+                    "selector": {}, "discovery": "Both",
+                    "timeouts": {"shutdownGraceSeconds": 30, "probeSeconds": 600, "eraseSeconds": 900, "writeSeconds": 900},
+                },
+            }))
+            .await;
         for (number, machine) in running.fleet.machines().enumerate() {
-            running.add_bmc(&format!("m{number}"), &machine).await;
+            let name = format!("m{number}");
+            match methods.get(number).copied().flatten() {
+                None => running.add_bmc(&name, &machine).await,
+                Some(method) => running.declare(&name, &machine, method).await,
+            }
         }
         running.begun = begun;
         running
@@ -143,7 +174,7 @@ impl Running {
             .await;
     }
 
-    async fn add_bmc(&self, name: &str, machine: &MachineHandle) {
+    async fn secret(&self, name: &str) {
         let (user, password) = ("root", "calvin");
         self.apply(json!({
             "apiVersion": "v1", "kind": "Secret",
@@ -151,6 +182,31 @@ impl Running {
             "stringData": {"username": user, "password": password},
         }))
         .await;
+    }
+
+    /// A Server with its BMC inline, so that what is declared of it is there before anything begins.
+    async fn declare(&self, name: &str, machine: &MachineHandle, method: &str) {
+        self.secret(name).await;
+        self.apply(json!({
+            "apiVersion": "metal.ironcore.dev/v1alpha1", "kind": "Server",
+            "metadata": {
+                "name": format!("{name}-system-0"),
+                "annotations": {"corten.dev/boot-method": method},
+            },
+            "spec": {
+                "systemUUID": machine.uuid(),
+                "bmc": {
+                    "address": machine.ip().to_string(),
+                    "protocol": {"name": "Redfish", "port": machine.port(), "scheme": machine.scheme()},
+                    "secretRef": {"name": name, "namespace": "corten-system"},
+                },
+            },
+        }))
+        .await;
+    }
+
+    async fn add_bmc(&self, name: &str, machine: &MachineHandle) {
+        self.secret(name).await;
         self.apply(json!({
             "apiVersion": "metal.ironcore.dev/v1alpha1", "kind": "BMC", "metadata": {"name": name},
             "spec": {
@@ -236,14 +292,14 @@ impl Running {
             let server = self.server(number).await;
             if wanted(&server) {
                 self.say(&format!(
-                    "{what} (after {:.1} s)",
+                    "m{number}: {what} (after {:.1} s)",
                     begun.elapsed().as_secs_f64()
                 ));
                 return;
             }
             let now = standing(&server);
             if now != told {
-                self.say(&format!("  {now}"));
+                self.say(&format!("  m{number} {now}"));
                 told = now;
             }
             if begun.elapsed() > limit {
@@ -252,6 +308,54 @@ impl Running {
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
+    }
+
+    async fn runs(&self, server: &str) -> Vec<Value> {
+        let object =
+            json!({"apiVersion": "corten.dev/v1alpha1", "kind": "ServerRun", "metadata": {}});
+        let all = self.api(&object).list(&Default::default()).await.unwrap();
+        let all = all.items.into_iter();
+        all.map(|run| serde_json::to_value(run).unwrap())
+            .filter(|run| run["spec"]["serverRef"]["name"] == server)
+            .collect()
+    }
+
+    /// Waits for a run of `server` that `wanted` holds of.
+    async fn run_with(
+        &self,
+        server: &str,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let begun = Instant::now();
+        loop {
+            let runs = self.runs(server).await;
+            if let Some(run) = runs.iter().find(|run| wanted(run)) {
+                return run.clone();
+            }
+            assert!(begun.elapsed() < limit, "{what} did not come: {runs:#?}");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Waits until the probe of `server` was given leave for `step`.
+    pub async fn granted(&self, server: &str, step: &str, limit: Duration) {
+        self.run_with(server, &format!("leave for {step}"), limit, |run| {
+            let open = run["status"]["phase"] == "Running";
+            let last = outcome(run, step);
+            open && last.as_deref() == Some("Accepted")
+        })
+        .await;
+    }
+
+    /// The run of `server` with `step` that has ended first.
+    pub async fn ended(&self, server: &str, step: &str, limit: Duration) -> Value {
+        self.run_with(server, &format!("the end of {step}"), limit, |run| {
+            let over = !matches!(run["status"]["phase"].as_str(), Some("Running" | "Pending"));
+            over && outcome(run, step).is_some()
+        })
+        .await
     }
 
     pub async fn show(&self, number: usize) {
@@ -273,6 +377,13 @@ impl Running {
             serde_json::to_string_pretty(&self.server(number).await["status"]).unwrap()
         );
     }
+}
+
+/// What became of a step last.
+fn outcome(run: &Value, step: &str) -> Option<String> {
+    let results = run["status"]["results"].as_array()?;
+    let last = results.iter().rev().find(|result| result["step"] == step)?;
+    last["outcome"].as_str().map(str::to_owned)
 }
 
 /// State, power and why, in a line.
