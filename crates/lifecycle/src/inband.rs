@@ -25,6 +25,8 @@ use crate::{
 
 /// A probe that is at work says so every second, and stops by itself when it is not heard for ten minutes: one that is silent for longer has gone.
 const SILENCE: SignedDuration = SignedDuration::from_mins(12);
+/// What a machine boots of a claim's image is served for so long after its first start, where it is not needed at each.
+const FETCHING: SignedDuration = SignedDuration::from_hours(1);
 /// An inventory with gaps, which a grant waits for, is read again after this long.
 const UNREAD: SignedDuration = SignedDuration::from_secs(20);
 
@@ -553,7 +555,7 @@ pub enum Boots {
     Image,
 }
 
-/// What the boot named `nonce` boots: the name of an open run, or the UID of the claim of a server whose image lives in memory.
+/// What the boot named `nonce` boots: for the probe the name of an open run, for a claim's image the UID of the claim.
 ///
 /// # Errors
 /// Why nothing of the kind is due; for the log.
@@ -562,9 +564,6 @@ pub fn boots(o: &Observed, nonce: &str) -> Result<Boots, String> {
         return Err("the server is being left alone".into());
     }
     if let Some(run) = o.run.as_ref().filter(|run| run.name == nonce) {
-        let claimed = o.claim.as_ref().is_some_and(|claim| {
-            o.record.notes.claim_uid.as_ref() == Some(&claim.uid) && !claim.deleting
-        });
         return match (work(run), run.kind) {
             (Some(work), _) => match run.last(&work).map(|done| done.outcome) {
                 // A machine that comes back after its work is not to begin again.
@@ -573,22 +572,40 @@ pub fn boots(o: &Observed, nonce: &str) -> Result<Boots, String> {
                 }
                 _ => Ok(Boots::Probe),
             },
-            (None, Kind::Provisioning | Kind::Power) if claimed => Ok(Boots::Image),
             _ => Err("the run boots nothing".into()),
         };
     }
-    let diskless = o.claim.as_ref().is_some_and(|claim| {
+    let Some(claim) = o.claim.as_ref().filter(|claim| {
         claim.uid == nonce
-            && claim.diskless
             && !claim.deleting
             && o.record.notes.claim_uid.as_ref() == Some(&claim.uid)
-            && o.record.notes.provisioned.as_ref() == Some(&claim.uid)
             && !o.record.notes.is_releasing()
+    }) else {
+        return Err("its run has ended, and no claim's image needs the network".into());
+    };
+    let boots_now = o.run.as_ref().is_some_and(|run| {
+        let is_for_it = run.kind == Kind::Power || run.claim_uid == claim.uid;
+        matches!(run.kind, Kind::Provisioning | Kind::Power) && is_for_it && work(run).is_none()
     });
-    if diskless {
+    // What has begun to boot goes on fetching: a kernel, its ramdisks, a root file system, the packages of an installer.
+    let booted = o
+        .closed_for(Kind::Provisioning, &claim.uid)
+        .next()
+        .is_some_and(|run| o.now < after(run.finished_at, FETCHING));
+    let provisioned = o.record.notes.provisioned.as_ref() == Some(&claim.uid);
+    if boots_now || provisioned && (claim.diskless || booted) && !claim.written {
         Ok(Boots::Image)
     } else {
-        Err("its run has ended, and no claim's image needs the network".into())
+        Err("no boot of the claim's image is due".into())
+    }
+}
+
+/// The boot that a run's machine is started for, as its token names it: the run for the probe, the claim for its image, which is fetched for longer
+/// than the run is open.
+pub fn nonce<'a>(run: &'a Run, claim: Option<&'a str>) -> &'a str {
+    match (work(run), claim) {
+        (None, Some(claim)) => claim,
+        _ => &run.name,
     }
 }
 
@@ -598,9 +615,10 @@ pub fn boots(o: &Observed, nonce: &str) -> Result<Boots, String> {
 /// # Errors
 /// Why no window is open; for the log.
 pub fn window(o: &Observed) -> Result<String, String> {
+    let claim = o.claim.as_ref().map(|claim| claim.uid.as_str());
     if let Some(run) = &o.run
         && run.plan.contains(&Step::PowerOn)
-        && boots(o, &run.name).is_ok()
+        && boots(o, nonce(run, claim)).is_ok()
     {
         let called = work(run).is_some_and(|work| run.last(&work).is_some());
         let since = run
@@ -612,11 +630,10 @@ pub fn window(o: &Observed) -> Result<String, String> {
         if o.now > after(since, o.policy.probe_timeout) {
             return Err("its boot window is over".into());
         }
-        return Ok(run.name.clone());
+        return Ok(nonce(run, claim).to_owned());
     }
-    let claim = o.claim.as_ref().map(|claim| claim.uid.clone());
     match claim {
-        Some(uid) if boots(o, &uid).is_ok() => Ok(uid),
+        Some(uid) if boots(o, uid).is_ok() => Ok(uid.to_owned()),
         _ => Err("no boot of it is due".into()),
     }
 }

@@ -99,6 +99,10 @@ impl Plan {
             .into_iter()
             .fold(plan, |plan, step| plan.step(step, choice.why.clone()))
             .step(Step::PowerOn, "the claim wants it on")
+            .step(
+                Step::ServeImage,
+                "the machine asks the boot services for its image",
+            )
     }
 
     /// The probe looks at the machine from inside.

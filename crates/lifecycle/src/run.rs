@@ -81,6 +81,8 @@ pub enum Step {
     ProbeErase,
     /// The probe writes the claim's image, on a grant.
     ProbeWrite,
+    /// The machine fetches what it boots from the boot services; they say so when it does.
+    ServeImage,
     /// Takes out all virtual media: what a plan says, carried out as one [`Step::EjectMedium`] a slot.
     EjectMedia,
     /// Takes out the medium in the slot at this path.
@@ -357,6 +359,7 @@ impl fmt::Display for Step {
             Self::ProbeInventory => f.write_str("ProbeInventory"),
             Self::ProbeErase => f.write_str("ProbeErase"),
             Self::ProbeWrite => f.write_str("ProbeWrite"),
+            Self::ServeImage => f.write_str("ServeImage"),
             Self::EjectMedia => f.write_str("EjectMedia"),
             // The slot is a path, which begins with a slash.
             Self::EjectMedium(slot) => write!(f, "EjectMedia{slot}"),
@@ -395,6 +398,7 @@ impl FromStr for Step {
             ("ProbeInventory", None) => Ok(Self::ProbeInventory),
             ("ProbeErase", None) => Ok(Self::ProbeErase),
             ("ProbeWrite", None) => Ok(Self::ProbeWrite),
+            ("ServeImage", None) => Ok(Self::ServeImage),
             ("EjectMedia", None) => Ok(Self::EjectMedia),
             ("EjectMedia", Some(slot)) => Ok(Self::EjectMedium(format!("/{slot}"))),
             ("SetBootOrder", None) => Ok(Self::SetBootOrder),
@@ -447,7 +451,8 @@ pub fn settle(intent: &Intent, machine: &Machine) -> Settlement {
         | Step::SetBootOrder
         | Step::ProbeInventory
         | Step::ProbeErase
-        | Step::ProbeWrite => (None, "nothing the machine shows can tell".into()),
+        | Step::ProbeWrite
+        | Step::ServeImage => (None, "nothing the machine shows can tell".into()),
     };
     let outcome = match happened {
         Some(true) => Outcome::Succeeded,

@@ -142,12 +142,13 @@ impl Agent {
             }
             Task::Write(grant) => {
                 let id = grant.id.clone();
-                let report = self.once(&id, "writing an image", stop, |agent, watch| {
+                let (report, taken) = self.once(&id, "writing an image", stop, |agent, watch| {
                     agent.write(&grant, watch)
                 });
-                // A start by kexec is optional; what the firmware starts is the same.
+                // A start by kexec is optional; what the firmware starts is the same. What nobody wants any more is not started.
                 if report.outcome == corten_wire::Outcome::Succeeded && !grant.then.is_empty() {
-                    return self.end(End::Reboot, stop);
+                    let how = if taken { End::Reboot } else { End::PowerOff };
+                    return self.end(how, stop);
                 }
             }
         }
@@ -169,14 +170,14 @@ impl Agent {
         }
     }
 
-    /// Does a granted task, unless it was done before, and reports it. A report that is not taken is given again when the grant comes again.
+    /// Does a granted task, unless it was done before, and reports it; says whether the report was taken. A report that is not taken is given again when the grant comes again.
     fn once(
         &mut self,
         id: &str,
         what: &str,
         stop: &Stop,
         work: impl FnOnce(&Self, &tasks::Watch) -> Report,
-    ) -> Report {
+    ) -> (Report, bool) {
         let report = match self.done.get(id) {
             Some(report) => report.clone(),
             None => {
@@ -194,13 +195,13 @@ impl Agent {
             self.done.clear();
         }
         self.done.insert(id.to_owned(), report.clone());
-        if let Err(error) = self
+        let told = self
             .registry
-            .tell_until_taken(path::REPORT, &report, 20, stop)
-        {
-            say!("the report was not taken: {}", chain(&error));
+            .tell_until_taken(path::REPORT, &report, 20, stop);
+        if let Err(error) = &told {
+            say!("the report was not taken: {}", chain(error));
         }
-        report
+        (report, told.is_ok())
     }
 
     fn end(&self, how: End, stop: &Stop) -> bool {

@@ -50,7 +50,41 @@ impl Controller {
             // The probe that writes an image needs that too; the store serves its ramdisk beside an image of a disk.
             Boots::Probe if writes(&seen) => image(self, &seen),
             Boots::Probe => Ok(Target::Probe),
-            Boots::Image => image(self, &seen),
+            Boots::Image => {
+                let target = image(self, &seen)?;
+                self.served(&seen).await;
+                Ok(target)
+            }
+        }
+    }
+
+    /// The machine that was switched on for its image asks for it: recorded once, as what shows that it boots it.
+    async fn served(&self, seen: &Seen) {
+        let (Some(run), Some(open)) = (&seen.run, &seen.observed.run) else {
+            return;
+        };
+        let has = |step: &Step| {
+            open.last(step)
+                .is_some_and(|done| done.outcome == Outcome::Succeeded)
+        };
+        let is_due =
+            open.plan.contains(&Step::ServeImage) && has(&Step::PowerOn) && !has(&Step::ServeImage);
+        if !is_due {
+            return;
+        }
+        let recorded = self
+            .executor
+            .reported(
+                run,
+                &Step::ServeImage,
+                StepOutcome::Succeeded,
+                "the boot services were asked for it".into(),
+                Vec::new(),
+            )
+            .await;
+        // No reason to keep the machine waiting: it asks more than once.
+        if let Err(error) = recorded {
+            tracing::debug!(server = %seen.key, %error, "not recorded that its image is being fetched");
         }
     }
 
@@ -177,6 +211,9 @@ impl Controller {
             ));
         }
         let done = report.outcome == Told::Succeeded;
+        if done && step == Step::ProbeWrite {
+            self.is_written(&seen, report)?;
+        }
         if done && step == Step::ProbeInventory {
             return Err(Refusal::Conflict(
                 "an inventory has ended when it is registered, and none was".into(),
@@ -244,6 +281,7 @@ impl Controller {
         system_uuid: Option<&str>,
     ) -> Result<(), Refusal> {
         let seen = self.look_at(ticket).await?;
+        self.is_of_the_claim(&seen, ticket).await?;
         let told = Identity::new(system_uuid.unwrap_or_default(), "");
         if !told.is_empty() && expected(&seen).contradicts(&told) {
             return Err(Refusal::Conflict(
@@ -286,6 +324,30 @@ impl Controller {
         Ok(())
     }
 
+    /// The boot of the ticket was for the claim that has the server now, not for a former one.
+    async fn is_of_the_claim(&self, seen: &Seen, ticket: &Ticket) -> Result<(), Refusal> {
+        let claim = seen.observed.claim.as_ref().filter(|claim| {
+            !claim.deleting && seen.observed.record.notes.claim_uid.as_ref() == Some(&claim.uid)
+        });
+        let Some(claim) = claim else {
+            return Err(Refusal::NotDue("no claim has this server".into()));
+        };
+        if ticket.nonce == claim.uid {
+            return Ok(());
+        }
+        let key = ObjectKey::cluster(&ticket.nonce);
+        let run = self.ctx.runs.objects.live(&key).await.map_err(unread)?;
+        let is_its = run.spec.claim_uid.as_deref() == Some(claim.uid.as_str())
+            && run.spec.server_ref.uid == ticket.server_uid;
+        if is_its {
+            Ok(())
+        } else {
+            Err(Refusal::NotDue(
+                "the boot was for another claim than the present one".into(),
+            ))
+        }
+    }
+
     /// Records that leave is given. What it is called, for the reports.
     async fn give(
         &self,
@@ -305,6 +367,37 @@ impl Controller {
                 .map_err(recording)?;
         }
         Ok(grant_id(&run.name_any(), step))
+    }
+
+    /// A success is one of the image that was granted, read back, on a drive that has a name.
+    fn is_written(&self, seen: &Seen, report: &Report) -> Result<(), Refusal> {
+        let Target::Image { digest, .. } = image(self, seen)? else {
+            return Err(Refusal::Conflict("no image is to be written".into()));
+        };
+        let wanted = self.disk(&digest)?.sha256;
+        let hinted = self.hints(seen).map_err(Refusal::Conflict)?.serial_number;
+        let is_good = report.write.as_ref().is_some_and(|write| {
+            let serial = &write.drive.serial_number;
+            write.verified
+                && write.sha256.eq_ignore_ascii_case(&wanted)
+                && !serial.is_empty()
+                && hinted.as_ref().is_none_or(|hinted| hinted == serial)
+        });
+        if is_good {
+            Ok(())
+        } else {
+            Err(Refusal::Conflict(
+                "it reports a success without the granted image, read back from a drive that the hints fit".into(),
+            ))
+        }
+    }
+
+    fn disk(&self, digest: &str) -> Result<crate::config::DiskImage, Refusal> {
+        let images = self.ctx.config.services.as_ref();
+        images
+            .and_then(|services| services.images.as_ref())
+            .and_then(|images| images.disk(digest))
+            .ok_or_else(|| Refusal::NotNow("its image is being fetched again".into()))
     }
 
     /// What an earlier start of the probe was at has ended, and nothing shows that it was done.
@@ -333,11 +426,7 @@ impl Controller {
         let Target::Image { digest, .. } = image(self, seen)? else {
             return Err(Refusal::Nothing("no image is to be written".into()));
         };
-        let images = self.ctx.config.services.as_ref();
-        let disk = images
-            .and_then(|services| services.images.as_ref())
-            .and_then(|images| images.disk(&digest))
-            .ok_or_else(|| Refusal::NotNow("its image is being fetched again".into()))?;
+        let disk = self.disk(&digest)?;
         let data = self.user_data(ticket).await?;
         let has_data = data.user_data.is_some() || data.ignition.is_some();
         Ok(WriteGrant {

@@ -349,6 +349,14 @@ impl Controller {
         Ok(None)
     }
 
+    /// Where the machine finds what the open run boots.
+    fn links_of(&self, seen: &Seen) -> Option<corten_boot::links::Links> {
+        let claim = seen.observed.claim.as_ref().map(|claim| claim.uid.as_str());
+        let run = seen.observed.run.as_ref()?;
+        self.ctx
+            .links(&seen.server, corten_lifecycle::inband::nonce(run, claim))
+    }
+
     async fn send(&self, seen: &Seen, step: &Step) -> Result<Option<Duration>, ServerError> {
         let (Some(run), Some(bmc), Some(path)) = (&seen.run, &seen.machine.bmc, path(seen)) else {
             return Ok(Some(SILENT));
@@ -369,7 +377,7 @@ impl Controller {
             drives,
             seen.observed.record.boot_order.clone(),
         )
-        .booting(self.ctx.links(&seen.server, &run.name_any()));
+        .booting(self.links_of(seen));
         let sent = self
             .executor
             .send(run, step, super::observe::before(&seen.observed), &machine)

@@ -12,7 +12,7 @@ use crate::{
 };
 
 use super::{
-    Act, Amendment, Boot, Claim, Decision, Handover, Observed, Reach, condition, discovery,
+    Act, Amendment, Boot, Claim, Decision, Handover, Observed, Reach, after, condition, discovery,
     is_moving, leftover,
     pursuit::{self, Progress, Tidy},
     settings, unreachable_now,
@@ -116,9 +116,32 @@ fn provision(o: &Observed, claim: &Claim, base: Decision, is_off: bool) -> Decis
     }
     match pursuit::on(o, run, booting.clone()) {
         Progress::Doing(decision) => decision,
-        Progress::Done => booting.with(Act::Amend(Amendment::provisioned(&claim.uid))),
+        Progress::Done => match unserved(o, run) {
+            None => booting.with(Act::Amend(Amendment::provisioned(&claim.uid))),
+            Some(until) if o.now < until => booting.until(until),
+            // It is left running: what it started may be anything, and its owner may see to it.
+            Some(_) => not_provisioned(
+                booting,
+                format!(
+                    "it was switched on to boot its image, and nothing of it was fetched within {} minutes: it started something else, or does not reach the boot services. See its console",
+                    o.policy.probe_timeout.as_mins()
+                ),
+            ),
+        },
         Progress::Exhausted(message) => not_provisioned(booting, message),
     }
+}
+
+/// Until when it is waited for the machine to fetch its image from our boot services; none when it has, or boots from elsewhere.
+fn unserved(o: &Observed, run: &Run) -> Option<jiff::Timestamp> {
+    let is_awaited = run.plan.contains(&Step::ServeImage)
+        && run
+            .last(&Step::ServeImage)
+            .is_none_or(|done| done.outcome != Outcome::Succeeded);
+    let since = run
+        .last(&Step::PowerOn)
+        .map_or(o.now, |done| done.finished_at);
+    is_awaited.then(|| after(since, o.policy.probe_timeout))
 }
 
 /// How the image is booted is decided when it is, from what the machine shows then.

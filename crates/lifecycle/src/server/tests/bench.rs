@@ -626,6 +626,11 @@ impl Bench {
         grant
     }
 
+    /// The boot services were asked for the claim's image.
+    pub fn served(&mut self) {
+        self.end(Step::ServeImage, Outcome::Succeeded);
+    }
+
     /// The probe says how its work ended; erased drives are worth `worth`, read back or not.
     pub fn probe_reports(&mut self, outcome: Outcome, worth: Worth, verified: bool) {
         let run = self.run.as_mut().unwrap();

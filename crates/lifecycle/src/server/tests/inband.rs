@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use super::bench::{Bench, drive};
 use crate::{
     identity::Identity,
-    inband::{BootMethod, Grant, SeenDrive, choose},
+    inband::{BootMethod, Boots, Grant, SeenDrive, boots, choose, nonce},
     names,
     policy::{Cleaning, Discovery},
     run::{Kind, Outcome, Phase, Step, Worth},
@@ -361,9 +361,57 @@ fn an_image_without_a_disk_is_booted_by_the_chosen_method_and_written_nowhere() 
     let mut bench = with_probe(Bench::bound("a"));
     let claim = bench.claim.as_mut().unwrap();
     (claim.diskless, claim.written) = (true, false);
-    bench.rest();
+    until_up(&mut bench);
     assert_eq!(bench.sent, [Step::BootHttpOnce, Step::PowerOn]);
+    // Its token names the claim, since what it boots is fetched for longer than the run is open.
+    let run = bench.run.clone().unwrap();
+    assert_eq!(nonce(&run, Some("a")), "a");
+    assert_eq!(boots(&bench.observe(), "a"), Ok(Boots::Image));
+    assert!(boots(&bench.observe(), &run.name).is_err());
+    assert_eq!(bench.note(names::PROVISIONED), None, "nothing asked for it");
+    bench.served();
+    bench.rest();
     assert_eq!(bench.note(names::PROVISIONED), Some("a"));
+    assert_eq!(bench.closed[0].phase, Phase::Succeeded);
+    assert_eq!(boots(&bench.observe(), "a"), Ok(Boots::Image));
+    assert!(boots(&bench.observe(), "b").is_err());
+    bench.claim.as_mut().unwrap().deleting = true;
+    assert!(boots(&bench.observe(), "a").is_err());
+}
+
+#[test]
+fn an_image_that_is_booted_once_is_served_for_an_hour_and_no_longer() {
+    let mut bench = with_probe(Bench::bound("a"));
+    let claim = bench.claim.as_mut().unwrap();
+    (claim.diskless, claim.written) = (false, false);
+    until_up(&mut bench);
+    bench.served();
+    bench.rest();
+    assert_eq!(boots(&bench.observe(), "a"), Ok(Boots::Image));
+    bench.now = after(bench.now, SignedDuration::from_mins(61));
+    assert!(boots(&bench.observe(), "a").is_err());
+}
+
+#[test]
+fn a_server_that_starts_something_else_than_its_image_is_noticed_and_left_running() {
+    let mut bench = with_probe(Bench::bound("a"));
+    let claim = bench.claim.as_mut().unwrap();
+    (claim.diskless, claim.written) = (true, false);
+    until_up(&mut bench);
+    bench.now = after(bench.now, bench.policy.probe_timeout);
+    bench.restart();
+    for _ in 0..20 {
+        bench.step();
+        bench.pass_time();
+    }
+    assert_eq!(bench.closed[0].phase, Phase::Failed);
+    assert_eq!(bench.note(names::PROVISIONED), None);
+    assert_eq!(bench.sent, [Step::BootHttpOnce, Step::PowerOn]);
+    assert_eq!(bench.iron.power, PowerState::On);
+    assert_eq!(
+        bench.reason(condition::RUNNING_UNEXPECTEDLY),
+        "FoundRunning"
+    );
 }
 
 #[test]
