@@ -110,6 +110,13 @@ pub const IMAGE_KIND: &str = "corten.dev/image-kind";
 pub const IMAGE_KIND_DISK: &str = "disk";
 /// [`IMAGE_KIND`]: something that is booted as it is.
 pub const IMAGE_KIND_BOOT: &str = "boot";
+/// On a ServerClaim and its ServerBootConfiguration: name of the Secret (`kubernetes.io/dockerconfigjson`, in the same namespace) with the logins of
+/// the image's registry.
+pub const IMAGE_PULL_SECRET: &str = "corten.dev/image-pull-secret";
+/// On a ServerClaim and its ServerBootConfiguration: SHA-256 (64 hexadecimal digits) that the file at the image's URL must have.
+pub const IMAGE_SHA256: &str = "corten.dev/image-sha256";
+/// Condition of a ServerBootConfiguration: how the machine is booted for it; its reason is the method.
+pub const CONDITION_BOOT_METHOD: &str = "BootMethod";
 /// On a ServerClaim or Server: which disk an image is written to, as JSON with the usual root-device hints.
 pub const ROOT_DEVICE_HINTS: &str = "corten.dev/root-device-hints";
 /// On a ServerInventory: digest of its content, so that a watch of metadata is enough.

@@ -276,8 +276,14 @@ impl Allocator {
     /// The claim's boot configuration, as our fields of it.
     fn boot_for(&self, claim: &ServerClaim, server: &str) -> Value {
         let mut annotations = serde_json::Map::new();
-        if let Some(mode) = claim.annotations().get(names::BOOT_MODE) {
-            annotations.insert(names::BOOT_MODE.to_owned(), json!(mode));
+        for name in [
+            names::BOOT_MODE,
+            names::IMAGE_PULL_SECRET,
+            names::IMAGE_SHA256,
+        ] {
+            if let Some(value) = claim.annotations().get(name) {
+                annotations.insert(name.to_owned(), json!(value));
+            }
         }
         let mut spec = serde_json::Map::new();
         spec.insert("serverRef".to_owned(), json!({ "name": server }));

@@ -4,29 +4,47 @@
 //! the boot target when the machine is switched on. Only the form of a Secret is looked at, and nothing of it is kept.
 
 mod fetches;
+mod resolved;
 
 use std::{sync::Arc, time::Duration};
 
 use corten_api::{
+    corten::{RunKind, ServerRun},
     metal::{ServerBootConfiguration, ServerBootConfigurationState, ServerBootConfigurationStatus},
     names,
 };
+use corten_boot::image::credentials::Credentials;
 use corten_kit::{Driver, Next, ObjectKey, Reconcile, Subject, conditions};
-use corten_lifecycle::boot::{Decision, Ignition, Observed, Resolution, decide};
+use corten_lifecycle::{
+    boot::{Decision, Ignition, Observed, Pull, Resolution, decide},
+    image::ImageReference,
+    inband::BootMethod,
+    run::Step,
+};
+use dashmap::DashMap;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Context, failure::Failure};
-use fetches::Fetches;
+use crate::{
+    Context,
+    config::{FetchedImage, Images, WantedImage},
+    failure::Failure,
+};
+use fetches::{Fetches, Wanted};
+pub(crate) use resolved::ResolvedImages;
 
 /// Boot configurations that are looked at, at once.
 const AT_ONCE: usize = 64;
 
 /// What may still come (a Secret, a Server) is looked for after this time.
 const PENDING: Duration = Duration::from_secs(10);
+
+/// How often images that nobody needs are let go of.
+const SWEEP: Duration = Duration::from_secs(300);
 
 /// A Secret is looked at again after this time while nothing else changes.
 const READY: Duration = Duration::from_secs(600);
@@ -36,6 +54,36 @@ const READY: Duration = Duration::from_secs(600);
 pub struct BootController {
     context: Context,
     fetches: Fetches,
+    /// How machines are booted, by boot configuration.
+    methods: Arc<DashMap<ObjectKey, Chosen>>,
+}
+
+/// A boot method as the plan of a run has it.
+#[derive(Clone, Debug)]
+struct Chosen {
+    method: BootMethod,
+    why: String,
+    at: Timestamp,
+}
+
+impl Chosen {
+    /// What a run that boots a claim's image has chosen; none for other runs.
+    fn of(run: &ServerRun) -> Option<Self> {
+        if run.spec.kind != RunKind::Provisioning {
+            return None;
+        }
+        let at = run.metadata.creation_timestamp.as_ref()?.0;
+        run.spec.plan.iter().find_map(|planned| {
+            let method = match planned.step.parse::<Step>().ok()? {
+                Step::BootHttpOnce => BootMethod::HttpBootUri,
+                Step::InsertMedia => BootMethod::VirtualMedia,
+                Step::BootNetworkOnce => BootMethod::Network,
+                _ => return None,
+            };
+            let why = planned.reason.clone();
+            Some(Self { method, why, at })
+        })
+    }
 }
 
 // === impl BootController ===
@@ -46,6 +94,7 @@ impl BootController {
         Self {
             context,
             fetches: Fetches::default(),
+            methods: Arc::default(),
         }
     }
 
@@ -61,6 +110,46 @@ impl BootController {
                 let _ = to.send(key);
             }
         });
+        // How a machine boots is decided with its run.
+        let mut runs = self.context.runs.store.subscribe();
+        let (known_runs, known_servers, methods) = (
+            self.context.runs.store.clone(),
+            self.context.servers.store.clone(),
+            self.methods.clone(),
+        );
+        let to = sender.clone();
+        pumps.spawn(async move {
+            while let Some(key) = runs.recv().await {
+                let Some((run, chosen)) = known_runs
+                    .get(&key)
+                    .and_then(|run| Some((run.clone(), Chosen::of(&run)?)))
+                else {
+                    continue;
+                };
+                let server = known_servers.get(&ObjectKey::cluster(&run.spec.server_ref.name));
+                let Some(boot) = server.and_then(|s| s.spec.boot_configuration_ref.clone()) else {
+                    continue;
+                };
+                let boot = ObjectKey::namespaced(&boot.namespace, &boot.name);
+                let is_older = methods.get(&boot).is_some_and(
+                    |known: dashmap::mapref::one::Ref<'_, _, Chosen>| known.at > chosen.at,
+                );
+                if !is_older {
+                    methods.insert(boot.clone(), chosen);
+                    let _ = to.send(boot);
+                }
+            }
+        });
+        if let Some(images) = self.images() {
+            let this = self.clone();
+            pumps.spawn(async move {
+                loop {
+                    tokio::time::sleep(SWEEP).await;
+                    this.fetches
+                        .sweep(&*images, &this.context.resolved.digests());
+                }
+            });
+        }
         // A Server that appears may be the one that a boot configuration waits for; the server names it.
         let mut servers = self.context.servers.store.subscribe();
         let known = self.context.servers.store.clone();
@@ -77,6 +166,137 @@ impl BootController {
         Driver::new("boot", AT_ONCE)
             .run(self, changes, shutdown)
             .await;
+    }
+
+    fn images(&self) -> Option<Arc<dyn Images>> {
+        let services = self.context.config.services.as_ref()?;
+        services.images.clone()
+    }
+
+    /// The logins of the Secret that the annotation names.
+    async fn pull(
+        &self,
+        boot: &ServerBootConfiguration,
+    ) -> (Pull, Option<(String, Arc<Credentials>)>) {
+        let name = boot.annotations().get(names::IMAGE_PULL_SECRET);
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            return (Pull::Fine, None);
+        };
+        let namespace = boot.namespace().unwrap_or_default();
+        let at = format!("{namespace}/{name}");
+        match self.context.connector.secrets.core(&namespace, name).await {
+            Ok(secret) => {
+                let value = secret
+                    .data
+                    .as_ref()
+                    .and_then(|data| data.get(".dockerconfigjson"));
+                match value.and_then(|bytes| Credentials::read(&bytes.0)) {
+                    Some(logins) => {
+                        let version = secret.resource_version().unwrap_or_default();
+                        (
+                            Pull::Fine,
+                            Some((format!("{at}@{version}"), Arc::new(logins))),
+                        )
+                    }
+                    None => (Pull::Invalid(at), None),
+                }
+            }
+            Err(error) if error.is_not_found() => (Pull::Missing(at), None),
+            Err(error) => {
+                tracing::debug!(boot = %boot.name_any(), %error, "pull Secret not read");
+                (Pull::Unknown(at), None)
+            }
+        }
+    }
+
+    /// What the image is, or how its fetch stands.
+    fn resolve(
+        &self,
+        images: &Arc<dyn Images>,
+        key: &ObjectKey,
+        boot: &ServerBootConfiguration,
+        login: Option<(String, Arc<Credentials>)>,
+    ) -> Result<FetchedImage, Resolution> {
+        let text = boot.spec.image.clone().unwrap_or_default();
+        let Ok(reference) = ImageReference::parse(&text) else {
+            // The text says what is wrong.
+            return Err(Resolution::NotWanted);
+        };
+        let sha256 = boot.annotations().get(names::IMAGE_SHA256).cloned();
+        if let (Some(sha256), ImageReference::Url(_)) = (&sha256, &reference)
+            && !(sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        {
+            return Err(Resolution::Failed {
+                reason: "ImageDigestInvalid",
+                message: format!(
+                    "the annotation {} is no SHA-256 of 64 hexadecimal digits",
+                    names::IMAGE_SHA256
+                ),
+                passing: false,
+            });
+        }
+        let wanted = Wanted {
+            text,
+            image: WantedImage {
+                reference,
+                sha256,
+                architecture: self.architecture(&boot.spec.server_ref.name),
+            },
+            login,
+        };
+        let resolved = &self.context.resolved;
+        if let Some(known) = resolved.of(key, &wanted.key()) {
+            return Ok(known);
+        }
+        // What was verified before this process began is what is booted after it, wherever a tag has moved.
+        let found = match as_noted(boot, &wanted) {
+            Some(noted) => match self.fetches.look(images, key, noted) {
+                Err(Resolution::Failed { passing: false, .. }) => {
+                    self.fetches.look(images, key, wanted.clone())
+                }
+                found => found,
+            },
+            None => self.fetches.look(images, key, wanted.clone()),
+        };
+        if let Ok(fetched) = &found {
+            resolved.note(key, &wanted.key(), fetched.clone());
+        }
+        found
+    }
+
+    /// The machine's architecture, as OCI names it; what is not known is the usual one.
+    fn architecture(&self, server: &str) -> &'static str {
+        let server = self.context.servers.store.get(&ObjectKey::cluster(server));
+        let is_arm = server.is_some_and(|server| {
+            let processors = server.status.iter().flat_map(|status| &status.processors);
+            processors
+                .filter_map(|processor| processor.architecture.as_deref())
+                .any(|word| {
+                    let word = word.to_ascii_lowercase();
+                    word.starts_with("arm") || word.starts_with("aarch")
+                })
+        });
+        if is_arm { "arm64" } else { "amd64" }
+    }
+
+    /// What is wrong with the root-device hints that the image would be written by.
+    fn hints(&self, server: &str) -> Option<String> {
+        let server = self
+            .context
+            .servers
+            .store
+            .get(&ObjectKey::cluster(server))?;
+        self.context.root_device_hints(&server).err()
+    }
+
+    /// How the machine is booted for this image, as its run has it.
+    fn method(&self, key: &ObjectKey) -> Option<Condition> {
+        let chosen = self.methods.get(key)?;
+        Some(conditions::yes(
+            names::CONDITION_BOOT_METHOD,
+            chosen.method.as_str(),
+            chosen.why.clone(),
+        ))
     }
 
     async fn ignition(&self, boot: &ServerBootConfiguration) -> Ignition {
@@ -181,6 +401,14 @@ impl BootController {
             boot.metadata.generation,
             Timestamp::now(),
         );
+        if let Some(method) = self.method(&ObjectKey::of(boot)) {
+            conditions::set(
+                &mut status.conditions,
+                method,
+                boot.metadata.generation,
+                Timestamp::now(),
+            );
+        }
         let objects = &self.context.boots.objects;
         let written = objects
             .apply_status_if_changed(boot, Some(&current), &status)
@@ -200,6 +428,8 @@ impl Reconcile for BootController {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Failure> {
         let Some(boot) = self.context.boots.store.get(key) else {
+            self.context.resolved.forget(key);
+            self.methods.remove(key);
             return Ok(Next::Done);
         };
         if boot.metadata.deletion_timestamp.is_some() {
@@ -227,10 +457,17 @@ impl Reconcile for BootController {
             ignition_secret(&boot).unwrap_or_default()
         );
         let image = boot.spec.image.as_deref().unwrap_or_default();
-        let images = self.context.config.services.as_ref();
-        let resolution = match images.and_then(|services| services.images.as_ref()) {
-            Some(images) => self.fetches.look(images, key, image),
-            None => Resolution::NotWanted,
+        let (pull, login) = self.pull(&boot).await;
+        let resolution = match self.images() {
+            Some(images) if pull == Pull::Fine => match self.resolve(&images, key, &boot, login) {
+                Ok(found) => Resolution::Fetched {
+                    digest: found.digest,
+                    what: found.what,
+                    is_disk_image: found.is_disk_image,
+                },
+                Err(resolution) => resolution,
+            },
+            _ => Resolution::NotWanted,
         };
         // What was verified before stays so while this process, which is new, looks at it again.
         if resolution == Resolution::UnderWay && is_ready(&boot) {
@@ -243,6 +480,8 @@ impl Reconcile for BootController {
             server_exists,
             secret: &secret,
             ignition,
+            hints: self.hints(server),
+            pull,
             resolution,
         });
         self.note_image(&boot, &decision).await?;
@@ -251,9 +490,8 @@ impl Reconcile for BootController {
             Decision::Ready { .. } if ignition == Ignition::NotWanted => Next::Done,
             Decision::Ready { .. } => Next::After(READY),
             Decision::Pending { .. } => Next::After(PENDING),
-            // A Secret can be mended without the boot configuration changing.
-            Decision::Error { .. } if ignition != Ignition::NotWanted => Next::After(PENDING * 3),
-            Decision::Error { .. } => Next::Done,
+            // Secrets and hints can be mended without the boot configuration changing.
+            Decision::Error { .. } => Next::After(PENDING * 3),
         })
     }
 }
@@ -269,6 +507,27 @@ fn is_ready(boot: &ServerBootConfiguration) -> bool {
     ready && boot.annotations().contains_key(names::IMAGE_DIGEST)
 }
 
+/// The image by the digest that it was resolved to when it was found to be good.
+fn as_noted(boot: &ServerBootConfiguration, wanted: &Wanted) -> Option<Wanted> {
+    let digest = boot.annotations().get(names::IMAGE_DIGEST)?;
+    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+    if !is_ready(boot) || hex.len() != 64 {
+        return None;
+    }
+    let mut noted = wanted.clone();
+    match &mut noted.image.reference {
+        ImageReference::Oci(oci) if oci.digest.is_none() => {
+            oci.tag = None;
+            oci.digest = Some(format!("sha256:{hex}"));
+        }
+        ImageReference::Url(_) if noted.image.sha256.is_none() => {
+            noted.image.sha256 = Some(hex.to_owned());
+        }
+        _ => return None,
+    }
+    Some(noted)
+}
+
 fn ignition_secret(boot: &ServerBootConfiguration) -> Option<&str> {
     let reference = boot.spec.ignition_secret_ref.as_ref();
     reference
@@ -278,6 +537,12 @@ fn ignition_secret(boot: &ServerBootConfiguration) -> Option<&str> {
 
 fn owned(boot: &ServerBootConfiguration) -> ServerBootConfigurationStatus {
     let mut status = boot.status.clone().unwrap_or_default();
-    status.conditions = conditions::owned(&status.conditions, &[names::CONDITION_IMAGE_VALIDATION]);
+    status.conditions = conditions::owned(
+        &status.conditions,
+        &[
+            names::CONDITION_IMAGE_VALIDATION,
+            names::CONDITION_BOOT_METHOD,
+        ],
+    );
     status
 }

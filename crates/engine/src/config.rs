@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use corten_api::names;
-use corten_boot::{links::PublicAddress, token::KeyRing};
+use corten_boot::{image::credentials::Credentials, links::PublicAddress, token::KeyRing};
 use corten_kit::lease::LeaseConfig;
 use corten_lifecycle::{image::ImageReference, retention::Limits};
 use corten_redfish::GatewayConfig;
@@ -45,10 +45,28 @@ pub trait Images: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`ImageFailure`].
-    async fn fetch(&self, image: &ImageReference) -> Result<FetchedImage, ImageFailure>;
+    async fn fetch(
+        &self,
+        wanted: &WantedImage,
+        logins: Option<&Credentials>,
+    ) -> Result<FetchedImage, ImageFailure>;
+
+    /// No boot configuration needs this digest any more: its files may go from the cache.
+    fn forget(&self, digest: &str);
 
     /// The disk image of this digest, if it was fetched in this process.
     fn disk(&self, digest: &str) -> Option<DiskImage>;
+}
+
+/// An image, and what it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedImage {
+    /// Where it is.
+    pub reference: ImageReference,
+    /// SHA-256 that the file at a URL must have, hexadecimal.
+    pub sha256: Option<String>,
+    /// The machine's architecture, as OCI names it.
+    pub architecture: &'static str,
 }
 
 /// An image that is in the cache, verified.

@@ -13,11 +13,13 @@ use corten_api::{
 use corten_boot::{Ticket, links::Links};
 use corten_kit::{Events, Lease, ObjectKey, Objects, Store};
 use corten_redfish::{Gateway, GatewayConfig};
+use corten_wire::RootDeviceHints;
 use kube::{Client, Resource, ResourceExt, core::PartialObjectMeta, runtime::watcher};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::JoinSet;
 
 use crate::{
+    boot::ResolvedImages,
     config::EngineConfig,
     connect::{Connector, ledger::Ledger},
     fleet::Fleet,
@@ -72,6 +74,8 @@ pub struct Context {
     pub fleet: Fleet,
     /// From objects to BMCs.
     pub connector: Connector,
+    /// What boot configurations were resolved to.
+    pub(crate) resolved: ResolvedImages,
     /// What the boot services ask, while this replica acts.
     pub desk: DeskSlot,
     /// How many lists of servers the brake has judged; the first one has no predecessor to lose from.
@@ -186,6 +190,7 @@ impl Context {
             gateway,
             fleet: Fleet::new(),
             connector,
+            resolved: ResolvedImages::default(),
             desk: DeskSlot::default(),
             judged_lists: Arc::new(AtomicU64::new(1)),
             lease,
@@ -207,6 +212,19 @@ impl Context {
         let at = server.spec.server_claim_ref.as_ref()?;
         let key = ObjectKey::namespaced(&at.namespace, &at.name);
         self.claims.store.get(&key)
+    }
+
+    /// Which disk an image is written to: as the claim says, else as the server says, else any that is the only one.
+    ///
+    /// # Errors
+    /// What is wrong with what is said. A hint that is not known is never passed over: without it another disk would fit.
+    pub(crate) fn root_device_hints(&self, server: &Server) -> Result<RootDeviceHints, String> {
+        let claim = self.claim_of(server);
+        let text = claim
+            .as_ref()
+            .and_then(|claim| claim.annotations().get(names::ROOT_DEVICE_HINTS))
+            .or_else(|| server.annotations().get(names::ROOT_DEVICE_HINTS));
+        text.map_or_else(|| Ok(RootDeviceHints::default()), |text| hints(text))
     }
 
     /// Where the boot `nonce` of `server` finds what it boots; none without boot services.
@@ -265,5 +283,48 @@ impl Context {
             && self.runs.store.is_ready()
             && self.policies.store.is_ready()
             && self.inventory_metadata.is_ready()
+    }
+}
+
+fn hints(text: &str) -> Result<RootDeviceHints, String> {
+    let said: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)
+        .map_err(|error| format!("it is no JSON object of root-device hints: {error}"))?;
+    let known = serde_json::to_value(RootDeviceHints::default()).unwrap_or_default();
+    if let Some(unknown) = said.keys().find(|key| known.get(key.as_str()).is_none()) {
+        let known: Vec<&str> = known
+            .as_object()
+            .into_iter()
+            .flat_map(|known| known.keys().map(String::as_str))
+            .collect();
+        return Err(format!(
+            "{unknown:?} is no hint that is known: {} are",
+            known.join(", ")
+        ));
+    }
+    serde_json::from_value(said.into()).map_err(|error| format!("a hint is wrong: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_that_is_not_known_is_an_error_and_no_wildcard() {
+        let good = hints(r#"{"serialNumber": "S1", "minSizeGigabytes": 100}"#).unwrap();
+        assert_eq!(good.serial_number.as_deref(), Some("S1"));
+        for bad in [
+            r#"{"serial": "S1"}"#,
+            r#"{"hctl": "0:0:0:0"}"#,
+            r#"{"serialNumber": 5}"#,
+            "[]",
+            "S1",
+        ] {
+            assert!(hints(bad).is_err(), "{bad}");
+        }
+        assert!(
+            hints(r#"{"serial": "S1"}"#)
+                .unwrap_err()
+                .contains("serialNumber")
+        );
     }
 }

@@ -37,6 +37,20 @@ pub enum IgnitionForm {
     NotText,
 }
 
+/// What is known of the pull Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// None is named, or its logins are there.
+    #[default]
+    Fine,
+    /// There is no such Secret.
+    Missing(String),
+    /// It is there and holds no logins.
+    Invalid(String),
+    /// It could not be read for now.
+    Unknown(String),
+}
+
 /// What became of the image's text, where Corten's boot services fetch what it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Resolution {
@@ -80,6 +94,10 @@ pub struct Observed<'a> {
     pub secret: &'a str,
     /// The ignition Secret.
     pub ignition: Ignition,
+    /// The Secret with the registry's logins.
+    pub pull: Pull,
+    /// What is wrong with the root-device hints, if something is.
+    pub hints: Option<String>,
     /// The image itself.
     pub resolution: Resolution,
 }
@@ -185,6 +203,32 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
 
 /// The image itself, when all that it needs beside it is there.
 fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
+    match &observed.pull {
+        Pull::Fine => {}
+        Pull::Missing(secret) => {
+            return Decision::Pending {
+                reason: "PullSecretMissing",
+                message: format!(
+                    "there is no Secret {secret}, which the annotation {} names: create it, of type kubernetes.io/dockerconfigjson",
+                    corten_api::names::IMAGE_PULL_SECRET
+                ),
+            };
+        }
+        Pull::Invalid(secret) => {
+            return Decision::Error {
+                reason: "PullSecretInvalid",
+                message: format!(
+                    "the Secret {secret} has no key .dockerconfigjson with logins of registries: mend it"
+                ),
+            };
+        }
+        Pull::Unknown(secret) => {
+            return Decision::Pending {
+                reason: "PullSecretUnread",
+                message: format!("the Secret {secret} could not be read: it is tried again"),
+            };
+        }
+    }
     match &observed.resolution {
         Resolution::NotWanted => Decision::Ready {
             mode,
@@ -204,6 +248,17 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
             message: format!(
                 "{} is an image of a disk, and cannot be booted diskless: remove the annotation corten.dev/boot-mode, or give a kernel, an EFI program or an ISO image",
                 observed.image
+            ),
+        },
+        Resolution::Fetched {
+            is_disk_image: true,
+            ..
+        } if observed.hints.is_some() => Decision::Error {
+            reason: "RootDeviceHintsInvalid",
+            message: format!(
+                "the annotation {}: {}",
+                corten_api::names::ROOT_DEVICE_HINTS,
+                observed.hints.as_deref().unwrap_or_default()
             ),
         },
         Resolution::Fetched {
@@ -284,6 +339,8 @@ mod tests {
             server_exists: true,
             secret: "team/db-ignition",
             ignition: Ignition::NotWanted,
+            pull: Pull::Fine,
+            hints: None,
             resolution: Resolution::NotWanted,
         }
     }

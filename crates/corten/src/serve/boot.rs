@@ -113,6 +113,14 @@ pub struct Args {
         help_heading = "Boot services"
     )]
     pub boot_tftp_file: Vec<String>,
+    /// Refuse images at a URL without the annotation corten.dev/image-sha256.
+    #[arg(
+        long,
+        env = "CORTEN_REQUIRE_IMAGE_SHA256",
+        requires = "boot_address",
+        help_heading = "Boot services"
+    )]
+    pub require_image_sha256: bool,
     /// Certificates of authorities (PEM) that registries and image servers are believed by, beside the public ones.
     #[arg(
         long,
@@ -232,6 +240,7 @@ impl Args {
             .with_no_client_auth();
         let options = Options {
             insecure: self.insecure_registry.clone(),
+            require_sha256: self.require_image_sha256,
             ..Options::default()
         };
         let images = Arc::new(Images::new(Arc::new(cache), tls, options).context("images")?);

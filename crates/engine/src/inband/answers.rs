@@ -3,7 +3,6 @@
 use corten_api::{
     corten::{DriveErasure, EraseClass, StepOutcome},
     metal::Server,
-    names,
 };
 use corten_boot::{Caller, Refusal, Target, Ticket};
 use corten_kit::{ObjectKey, Subject, conditions};
@@ -441,22 +440,8 @@ impl Controller {
         })
     }
 
-    /// Which disk: as the claim says, else as the server says, else any that is the only one.
     fn hints(&self, seen: &Seen) -> Result<RootDeviceHints, String> {
-        let claim = self.ctx.claim_of(&seen.server);
-        let text = claim
-            .as_ref()
-            .and_then(|claim| claim.annotations().get(names::ROOT_DEVICE_HINTS))
-            .or_else(|| seen.server.annotations().get(names::ROOT_DEVICE_HINTS));
-        match text {
-            None => Ok(RootDeviceHints::default()),
-            Some(text) => serde_json::from_str(text).map_err(|error| {
-                format!(
-                    "the annotation {} is no JSON object of root-device hints: {error}",
-                    names::ROOT_DEVICE_HINTS
-                )
-            }),
-        }
+        self.ctx.root_device_hints(&seen.server)
     }
 
     /// The one server that the caller says it is. Two that answer to it are none.
@@ -502,11 +487,13 @@ fn image(controller: &Controller, seen: &Seen) -> Result<Target, Refusal> {
             "the server has no boot configuration".into(),
         ));
     };
-    let digest = boot.annotations().get(names::IMAGE_DIGEST).cloned();
-    Ok(Target::Image {
-        reference: boot.spec.image.clone().unwrap_or_default(),
-        digest: digest.ok_or_else(|| Refusal::NotNow("its image was not resolved yet".into()))?,
-    })
+    let reference = boot.spec.image.clone().unwrap_or_default();
+    let digest = controller
+        .ctx
+        .resolved
+        .digest(&ObjectKey::of(&*boot), &reference)
+        .ok_or_else(|| Refusal::NotNow("its image was not resolved yet".into()))?;
+    Ok(Target::Image { reference, digest })
 }
 
 /// True while the open run is to write an image.

@@ -4,30 +4,32 @@ use async_trait::async_trait;
 use corten_boot::{
     image::{
         ImageError, Images as Fetcher, Reference, Request,
+        credentials::Credentials,
         resolved::{Kind, Packing, Resolved},
     },
     links::name,
 };
 use corten_lifecycle::image::ImageReference;
 
-use crate::config::{DiskImage, FetchedImage, ImageFailure, Images};
+use crate::config::{DiskImage, FetchedImage, ImageFailure, Images, WantedImage};
 
 /// Where a reference without a registry is looked for, as everywhere.
 const DEFAULT_REGISTRY: &str = "docker.io";
 /// A reference without tag and digest.
 const DEFAULT_TAG: &str = "latest";
-/// The architecture of the machines that are served.
-const ARCHITECTURE: &str = "amd64";
-
 #[async_trait]
 impl Images for Fetcher {
-    async fn fetch(&self, image: &ImageReference) -> Result<FetchedImage, ImageFailure> {
-        let reference = reference(image)?;
+    async fn fetch(
+        &self,
+        wanted: &WantedImage,
+        logins: Option<&Credentials>,
+    ) -> Result<FetchedImage, ImageFailure> {
+        let reference = reference(&wanted.reference)?;
         let request = Request {
             reference: &reference,
-            architecture: ARCHITECTURE,
-            credentials: None,
-            sha256: None,
+            architecture: wanted.architecture,
+            credentials: logins,
+            sha256: wanted.sha256.as_deref(),
         };
         let resolved = self.resolve(&request).await.map_err(failure)?;
         Ok(FetchedImage {
@@ -35,6 +37,10 @@ impl Images for Fetcher {
             what: what(&resolved).to_owned(),
             is_disk_image: resolved.kind == Kind::Disk,
         })
+    }
+
+    fn forget(&self, digest: &str) {
+        Fetcher::forget(self, digest);
     }
 
     fn disk(&self, digest: &str) -> Option<DiskImage> {
