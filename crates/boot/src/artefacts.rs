@@ -2,6 +2,8 @@
 //!
 //! What is a boot's own (its command line, its archive of settings) is laid over what is shared, as pieces; no file is copied.
 
+mod made;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +19,8 @@ use crate::{Refusal, Target, UserData, iso, uki};
 
 const BINARY: &str = "application/octet-stream";
 const EFI: &str = "application/efi";
-const ISO: &str = "application/vnd.efi.iso";
+/// As firmware compares it (UEFI 2.10 section 24.7.3; EDK II), whatever the path ends in.
+const ISO: &str = "application/vnd.efi-iso";
 
 /// A ramdisk in its folder, checked when it was opened.
 #[derive(Debug, Clone)]
@@ -102,13 +105,18 @@ impl Ramdisk {
 pub struct Store {
     ramdisk: Option<Ramdisk>,
     images: Arc<Images>,
+    workshop: made::Workshop,
 }
 
 impl Store {
     /// A store over a ramdisk (without one, no probe can be booted) and the resolved images.
     #[must_use]
     pub fn new(ramdisk: Option<Ramdisk>, images: Arc<Images>) -> Self {
-        Self { ramdisk, images }
+        Self {
+            ramdisk,
+            images,
+            workshop: made::Workshop::default(),
+        }
     }
 
     fn ramdisk(&self) -> Result<&Ramdisk, Refusal> {
@@ -145,6 +153,30 @@ impl Store {
         self.images
             .get(digest)
             .ok_or_else(|| Refusal::NotNow("the image is not resolved here yet".into()))
+    }
+
+    /// A form of the image that it does not come in.
+    async fn made(
+        &self,
+        image: &Resolved,
+        wanted: &'static str,
+        boot: &Boot<'_>,
+    ) -> Result<Artefact, Refusal> {
+        let made = self.workshop.make(&self.images, image, wanted).await?;
+        let line = match image.kind {
+            Kind::Linux => Some(
+                uki::slot(&live_command_line(image, boot))
+                    .map_err(|error| Refusal::Nothing(error.to_string()))?,
+            ),
+            _ => None,
+        };
+        let (pieces, etag) = made.pieces(line);
+        Ok(Artefact {
+            pieces,
+            etag,
+            media_type: if wanted == name::ISO { ISO } else { EFI },
+            modified: None,
+        })
     }
 
     async fn part(&self, image: &Resolved, wanted: &str) -> Result<Artefact, Refusal> {
@@ -243,7 +275,15 @@ impl Artefacts for Store {
                 if image.kind == Kind::Disk && wanted != name::IMAGE {
                     return self.probe_file(&boot, wanted);
                 }
-                self.part(&image, wanted).await
+                match (image.kind, wanted) {
+                    // Firmware makes a RAM disk of it.
+                    (Kind::Iso, name::EFI) => self.part(&image, name::ISO).await,
+                    (Kind::Linux, name::EFI) => self.made(&image, name::EFI, &boot).await,
+                    (Kind::Linux | Kind::Efi, name::ISO) => {
+                        self.made(&image, name::ISO, &boot).await
+                    }
+                    _ => self.part(&image, wanted).await,
+                }
             }
             Target::LocalDisk => Err(Refusal::Nothing("the machine boots from its disk".into())),
         }

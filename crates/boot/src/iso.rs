@@ -56,11 +56,19 @@ pub fn config_drive(data: &UserData) -> Result<Vec<u8>, IsoError> {
         name: "meta-data",
         contents: &data.meta_data,
     }];
-    // Without user-data, even an empty one, cloud-init does not take the drive for a seed.
+    // Without user-data, even an empty one, cloud-init does not take the drive for a seed. Ignition reads its own from there (its providers for KubeVirt
+    // and Proxmox VE), so it stands there where nobody gave user data for cloud-init.
+    let user_data = data.user_data.as_deref().or(data.ignition.as_deref());
     files.push(volume::Entry {
         name: "user-data",
-        contents: data.user_data.as_deref().unwrap_or_default(),
+        contents: user_data.unwrap_or_default(),
     });
+    if let Some(vendor) = &data.vendor_data {
+        files.push(volume::Entry {
+            name: "vendor-data",
+            contents: vendor,
+        });
+    }
     if let Some(network) = &data.network_config {
         files.push(volume::Entry {
             name: "network-config",

@@ -167,7 +167,7 @@ impl Allocator {
             .insert(key.clone(), (uid.to_owned(), name.to_owned()));
         let claim = json!({ "name": world.claim.name_any(), "namespace": world.claim.namespace() });
         let change = json!({
-            "metadata": { "annotations": { names::CLAIM_UID: uid, names::DIRTY: uid, names::RELEASE: null } },
+            "metadata": { "annotations": { names::CLAIM_UID: uid, names::DIRTY: uid, names::RELEASE: null, names::CLEANED_BY: null } },
             "spec": { "serverClaimRef": claim, "bootConfigurationRef": claim },
         });
         let bound = self.servers.merge(&**server, change, true).await;

@@ -12,7 +12,7 @@ pub struct Args {
     #[arg(
         short,
         long,
-        env = "CORTEN_OUTPUT",
+        env = "CORTEN_CRDS_OUTPUT",
         value_enum,
         default_value = "yaml",
         value_name = "FORMAT"

@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(
         short,
         long,
-        env = "CORTEN_OUTPUT",
+        env = "CORTEN_INSPECT_OUTPUT",
         value_enum,
         default_value = "table",
         value_name = "FORMAT"
@@ -82,9 +82,10 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         trust,
     });
     let started = Instant::now();
+    let asked = crate::shutdown::on_signal()?;
     let outcome = tokio::select! {
         outcome = tokio::time::timeout(Duration::from_secs(args.timeout), inspect(&bmc)) => outcome,
-        _ = tokio::signal::ctrl_c() => {
+        () = asked.cancelled() => {
             gateway.close().await;
             bail!("interrupted; the session was logged out");
         }

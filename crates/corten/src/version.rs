@@ -10,7 +10,7 @@ pub struct Args {
     #[arg(
         short,
         long,
-        env = "CORTEN_OUTPUT",
+        env = "CORTEN_VERSION_OUTPUT",
         value_enum,
         default_value = "text",
         value_name = "FORMAT"

@@ -114,7 +114,7 @@ pub struct RunIndex {
 #[derive(Debug, Default)]
 struct Index {
     by_server: HashMap<String, BTreeSet<ObjectKey>>,
-    tombstones: HashMap<Identity, BTreeSet<ObjectKey>>,
+    tombstones: HashMap<Part, BTreeSet<ObjectKey>>,
 }
 
 // === impl RunIndex ===
@@ -184,12 +184,13 @@ impl RunIndex {
             return None;
         }
         let index = self.inner.read();
-        index
-            .tombstones
-            .get(identity)
-            .into_iter()
+        // By either part: a BMC may leave one out today that it showed when the server was buried, or the other way round.
+        parts(identity)
+            .iter()
+            .filter_map(|part| index.tombstones.get(part))
             .flatten()
             .filter_map(|key| self.store.get(key))
+            .filter(|run| buried(run).is_some_and(|buried| !buried.contradicts(identity)))
             .find(|run| run.spec.server_ref.uid != server_uid && !is_settled(run))
             .map(|run| Tombstone {
                 run: run.name_any(),
@@ -239,6 +240,7 @@ fn start(run: &ServerRun) -> Option<Start> {
         .collect();
     let destructive = match &run.spec.kind {
         RunKind::Release => true,
+        RunKind::Power => run.spec.occasion == corten_lifecycle::server::HANDED_OVER,
         RunKind::Cleaning => !steps.is_empty(),
         RunKind::Operation => steps.iter().any(Step::is_destructive),
         _ => false,
@@ -256,11 +258,8 @@ impl Index {
             .entry(run.spec.server_ref.uid.clone())
             .or_default()
             .insert(key.clone());
-        if let Some(identity) = buried(run) {
-            self.tombstones
-                .entry(identity)
-                .or_default()
-                .insert(key.clone());
+        for part in buried(run).iter().flat_map(parts) {
+            self.tombstones.entry(part).or_default().insert(key.clone());
         }
     }
 
@@ -271,15 +270,28 @@ impl Index {
                 self.by_server.remove(&run.spec.server_ref.uid);
             }
         }
-        if let Some(identity) = buried(run)
-            && let Some(keys) = self.tombstones.get_mut(&identity)
-        {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.tombstones.remove(&identity);
+        for part in buried(run).iter().flat_map(parts) {
+            if let Some(keys) = self.tombstones.get_mut(&part) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.tombstones.remove(&part);
+                }
             }
         }
     }
+}
+
+/// The parts that an identity is found by.
+fn parts(identity: &Identity) -> Vec<Part> {
+    let uuid = (!identity.uuid.is_empty()).then(|| Part::Uuid(identity.uuid.clone()));
+    let serial = (!identity.serial.is_empty()).then(|| Part::Serial(identity.serial.clone()));
+    uuid.into_iter().chain(serial).collect()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Part {
+    Uuid(String),
+    Serial(String),
 }
 
 fn buried(run: &ServerRun) -> Option<Identity> {
@@ -289,4 +301,46 @@ fn buried(run: &ServerRun) -> Option<Identity> {
             run.spec.serial_number.as_deref().unwrap_or_default(),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tombstone_is_found_by_either_part_and_by_no_contradicting_one() {
+        let store: Store<ServerRun> = Store::new();
+        let runs = RunIndex::new(store.clone());
+        let run: ServerRun = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "tomb", "uid": "r1", "resourceVersion": "1"},
+            "spec": {
+                "kind": "Tombstone", "serverRef": {"name": "s", "uid": "old"}, "occasion": "x",
+                "systemUUID": "4c4c4544-0042-3510-8052-b7c04f4c3232", "serialNumber": "S1", "claimUID": "c1",
+            },
+        }))
+        .unwrap();
+        store.wrote(run);
+        let uuid = "4c4c4544-0042-3510-8052-b7c04f4c3232";
+        for (identity, found) in [
+            (Identity::new(uuid, "S1"), true),
+            (Identity::new(uuid, ""), true),
+            (Identity::new("", "S1"), true),
+            (Identity::new(uuid, "S2"), false),
+            (
+                Identity::new("11111111-2222-3333-4444-555555555555", "S1"),
+                false,
+            ),
+            (Identity::default(), false),
+        ] {
+            assert_eq!(
+                runs.tombstone(&identity, "new").is_some(),
+                found,
+                "{identity}"
+            );
+        }
+        assert!(
+            runs.tombstone(&Identity::new(uuid, "S1"), "old").is_none(),
+            "its own"
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use crate::{
-    inband::{self, Choice},
+    inband::{self, BootMethod, Choice},
     names,
     run::{Kind, Step},
     server::Abilities,
@@ -93,16 +93,21 @@ impl Plan {
                 ))
                 .steps(inband::taken_down(choice));
         }
-        choice
+        let plan = choice
             .method
             .steps(can)
             .into_iter()
             .fold(plan, |plan, step| plan.step(step, choice.why.clone()))
-            .step(Step::PowerOn, "the claim wants it on")
-            .step(
+            .step(Step::PowerOn, "the claim wants it on");
+        // A BMC fetches a medium when it is put in, so that nothing shows whether the machine has booted it.
+        if choice.method == BootMethod::VirtualMedia {
+            plan
+        } else {
+            plan.step(
                 Step::ServeImage,
                 "the machine asks the boot services for its image",
             )
+        }
     }
 
     /// The probe looks at the machine from inside.
@@ -230,6 +235,8 @@ impl Plan {
     /// True when the plan can take away power under a running system that its present owner did not ask for, or data.
     pub fn is_destructive(&self) -> bool {
         matches!(self.kind, Kind::Release)
+            // A policy that hands over too much would shut down a fleet.
+            || (self.kind == Kind::Power && self.occasion == crate::server::HANDED_OVER)
             || self
                 .steps
                 .iter()

@@ -29,7 +29,8 @@ use jiff::{SignedDuration, Timestamp};
 use corten_api::metal::{PowerState, ServerState};
 
 pub use amend::Amendment;
-pub(crate) use discovery::{HANDED_OVER, is_due as is_unknown, take_over};
+pub use discovery::HANDED_OVER;
+pub(crate) use discovery::{is_due as is_unknown, take_over};
 pub use observed::{
     Abilities, Attachment, Boot, Claim, ClaimKey, CleaningDue, Drive, Guard, Handover, HoldAnswer,
     Inventory, Machine, Media, Notes, Observed, Reach, Reclaim, Record, Services, Tombstone,
@@ -262,10 +263,28 @@ fn live(o: &Observed) -> Decision {
         return stranger;
     }
     let decision = unsettled(o)
+        .or_else(|| stale_sign_off(o))
         .or_else(|| hold::decide(o))
         .or_else(|| operation::decide(o))
         .unwrap_or_else(|| by_standing(o));
     annotate(o, decision)
+}
+
+/// A sign-off counts for the cleaning that is due when it is given, and for no other.
+fn stale_sign_off(o: &Observed) -> Option<Decision> {
+    let notes = &o.record.notes;
+    (notes.cleaned_by.is_some() && notes.cleaning.is_none()).then(|| {
+        Decision::rest(o.shown_state())
+            .remark(
+                true,
+                "SignOffIgnored",
+                format!(
+                    "no cleaning is due, so the annotation {} is taken off: set it when one is",
+                    crate::names::CLEANED_BY
+                ),
+            )
+            .with(Act::Amend(Amendment::stale_sign_off()))
+    })
 }
 
 /// Who the server belongs to, by what is written on it.
@@ -359,6 +378,7 @@ fn achieved(o: &Observed, run: &crate::run::Run) -> bool {
             .cleaning
             .as_ref()
             .is_some_and(|due| due.occasion == run.name),
+        Kind::Cleaning => o.record.notes.cleaning.is_none() && o.record.notes.dirty.is_none(),
         Kind::Provisioning => o.record.notes.provisioned.as_ref() == Some(&run.claim_uid),
         Kind::Power => {
             let wants_on = run.plan.contains(&Step::PowerOn);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use corten_boot::{cpio::Archive, ramdisk, uki};
+use serde_json::json;
 
 /// A text that stands in the image, so that the disk that holds it can be told from a clean one.
 pub const MARKER: &[u8] = b"corten-e2e-marker-of-a-tenant";
@@ -26,6 +27,7 @@ for part in /dev/nvme0n1p* /dev/sda* /dev/vda*; do
   umount /mnt 2>/dev/null
 done
 url=$(grep -o 'http://[^ ]*' /mnt/user-data)
+[ -z "$url" ] && url=$(grep -o 'callback=[^ ]*' /proc/cmdline | cut -d= -f2)
 echo "guest: user data says $url" > /dev/ttyS0
 while true; do
   wget -q -O /dev/null "$url/$(cat /sys/class/dmi/id/product_uuid)" && echo "guest: called back" > /dev/ttyS0
@@ -79,8 +81,39 @@ pub fn kernel() -> Result<(String, PathBuf, PathBuf), String> {
 }
 
 /// The program that its disk starts: kernel, busybox and its script.
-pub fn program() -> Vec<u8> {
-    let (release, image, modules) = kernel().unwrap();
+fn program() -> Vec<u8> {
+    let (release, image, _) = kernel().unwrap();
+    uki::build(&uki::Parts {
+        stub: &fs::read(ramdisk::STUB).unwrap(),
+        os_release: "ID=guest\n",
+        release: &release,
+        command_line: "console=ttyS0 panic=5",
+        kernel: &fs::read(image).unwrap(),
+        initrd: &initrd(),
+    })
+    .unwrap()
+    .bytes
+}
+
+/// The same system without a disk, as files below a URL: `manifest.json`, `kernel`, `initrd`. It calls back to `callback`.
+pub fn diskless(callback: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let (_, image, _) = kernel().unwrap();
+    let (kernel, initrd) = (fs::read(image).unwrap(), initrd());
+    let entry =
+        |name: &str, bytes: &[u8]| json!({"url": name, "sha256": ramdisk::index::sha256(bytes)});
+    let manifest = json!({
+        "kernel": entry("kernel", &kernel), "initrd": entry("initrd", &initrd),
+        "commandLine": format!("console=ttyS0 panic=5 callback={callback}"),
+    });
+    vec![
+        ("manifest.json", manifest.to_string().into_bytes()),
+        ("kernel", kernel),
+        ("initrd", initrd),
+    ]
+}
+
+fn initrd() -> Vec<u8> {
+    let (_, _, modules) = kernel().unwrap();
     let index = ramdisk::modules::Index::read(
         &fs::read_to_string(modules.join("modules.dep")).unwrap(),
         &fs::read_to_string(modules.join("modules.softdep")).unwrap_or_default(),
@@ -124,16 +157,7 @@ pub fn program() -> Vec<u8> {
     archive.file("modules", 0o644, order.as_bytes()).unwrap();
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(&archive.finish().unwrap()).unwrap();
-    uki::build(&uki::Parts {
-        stub: &fs::read(ramdisk::STUB).unwrap(),
-        os_release: "ID=guest\n",
-        release: &release,
-        command_line: "console=ttyS0 panic=5",
-        kernel: &fs::read(image).unwrap(),
-        initrd: &packed.finish().unwrap(),
-    })
-    .unwrap()
-    .bytes
+    packed.finish().unwrap()
 }
 
 /// A disk image, packed with gzip: a partition table, an EFI system partition with [`program`], and [`MARKER`] in the rest.

@@ -41,26 +41,27 @@ fn servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_th
     let Some(mut site) = netns::enter(name, Duration::from_secs(1800)) else {
         return;
     };
-    let image = guest::disk(site.folder());
+    let callback = format!("http://{}:{}/diskless", netns::SERVER, site::IMAGES);
+    let mut files = guest::diskless(&callback);
+    files.push(("disk.raw.gz", guest::disk(site.folder())));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let methods = [None, Some("Network"), Some("VirtualMedia"), None];
-        let run = Running::start(&mut site, site::qemu(4), image, &methods).await;
+        let run = Running::start(&mut site, site::qemu(4), files, &methods).await;
         let media = run.fleet.machine(2);
         media.record(true);
-        tokio::join!(
-            life(&run, 0),
-            life(&run, 1),
-            life(&run, 2),
-            outages(&run, 3)
-        );
+        let both = async |n: usize| {
+            life(&run, n).await;
+            diskless(&run, n).await;
+        };
+        tokio::join!(both(0), life(&run, 1), both(2), outages(&run, 3));
         let console = run.fleet.machine(1).qemu().unwrap().console();
         assert!(console.contains("iPXE"), "it came by PXE and iPXE");
         let journal = media.journal();
         let count = |word: &str| journal.iter().filter(|line| line.contains(word)).count();
-        // For discovery, for installation and for cleaning; nothing is left in the drive.
-        assert_eq!(count("VirtualMedia.InsertMedia"), 3, "{journal:#?}");
-        assert_eq!(count("VirtualMedia.EjectMedia"), 3, "{journal:#?}");
+        // For discovery, for installation, for the image without a disk, and for both cleanings; nothing is left in the drive.
+        assert_eq!(count("VirtualMedia.InsertMedia"), 5, "{journal:#?}");
+        assert_eq!(count("VirtualMedia.EjectMedia"), 5, "{journal:#?}");
     });
 }
 
@@ -126,6 +127,65 @@ async fn outages(run: &Running, n: usize) {
     }
 }
 
+/// Waits until the system that machine `n` boots has called to a path below `below`.
+async fn called_back(run: &Running, n: usize, below: &str) {
+    let begun = Instant::now();
+    let uuid = run.fleet.machine(n).systems()[0].uuid.to_string();
+    loop {
+        let called = run.heard.lock().unwrap().iter().any(|path| {
+            let path = path.to_ascii_lowercase();
+            path.starts_with(below) && path.contains(&uuid.to_ascii_lowercase())
+        });
+        if called {
+            return;
+        }
+        if begun.elapsed() > Duration::from_secs(360) {
+            run.show(n).await;
+            panic!("m{n}: its system did not call back to {below}");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// A kernel with its ramdisk is made into what the method takes (an EFI file, an ISO), and the machine has not booted it before it has fetched it.
+async fn diskless(run: &Running, n: usize) {
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    let (server, claim) = (format!("m{n}-system-0"), format!("live{n}"));
+    run.apply(json!({
+        "apiVersion": METAL, "kind": "ServerClaim",
+        "metadata": {"name": claim, "namespace": "team"},
+        "spec": {
+            "serverRef": {"name": server}, "power": "On",
+            "image": format!("http://{}:{}/image/manifest.json", netns::SERVER, run.images),
+        },
+    }))
+    .await;
+    run.until("its image without a disk is booted", n, minutes(8), |s| {
+        s["metadata"]["annotations"]["corten.dev/provisioned"].is_string()
+    })
+    .await;
+    called_back(run, n, "/diskless/").await;
+    run.say(&format!("m{n}: the system without a disk runs"));
+    let boot = run
+        .get(METAL, "ServerBootConfiguration", Some("team"), &claim)
+        .await
+        .unwrap();
+    let conditions = boot["status"]["conditions"].as_array().unwrap();
+    let method = conditions.iter().find(|c| c["type"] == "BootMethod");
+    let expected = if n == 2 {
+        "VirtualMedia"
+    } else {
+        "HttpBootUri"
+    };
+    assert_eq!(method.unwrap()["reason"], expected, "{boot:#}");
+    run.delete(METAL, "ServerClaim", "team", &claim).await;
+    run.until("clean again, without its image", n, minutes(12), |s| {
+        s["status"]["state"] == "Available"
+            && s["metadata"]["annotations"]["corten.dev/dirty"].is_null()
+    })
+    .await;
+}
+
 async fn life(run: &Running, n: usize) {
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let (server, claim) = (format!("m{n}-system-0"), format!("web{n}"));
@@ -188,24 +248,7 @@ async fn life(run: &Running, n: usize) {
         s["metadata"]["annotations"]["corten.dev/provisioned"].is_string()
     })
     .await;
-    let begun = Instant::now();
-    let uuid = machine.systems()[0].uuid.to_string();
-    loop {
-        let called = run.heard.lock().unwrap().iter().any(|path| {
-            path.starts_with("/called/")
-                && path
-                    .to_ascii_lowercase()
-                    .contains(&uuid.to_ascii_lowercase())
-        });
-        if called {
-            break;
-        }
-        if begun.elapsed() > minutes(6) {
-            run.show(n).await;
-            panic!("the installed system did not call back");
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    called_back(run, n, "/called/").await;
     run.say(&format!(
         "m{n}: the installed system runs from its disk and has applied its user data"
     ));

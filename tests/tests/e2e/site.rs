@@ -69,7 +69,7 @@ impl Running {
     pub async fn start(
         site: &mut Site,
         qemu: Qemu,
-        image: Vec<u8>,
+        files: Vec<(&'static str, Vec<u8>)>,
         methods: &[Option<&str>],
     ) -> Self {
         let begun = Instant::now();
@@ -114,7 +114,7 @@ impl Running {
             .await
             .unwrap();
         let heard = Heard::default();
-        let images = serve_files(image, heard.clone()).await;
+        let images = serve_files(files, heard.clone()).await;
         let log = folder.join("serve.log");
         let mut running = Self {
             _serve: tokio::process::Command::new(corten())
@@ -403,14 +403,19 @@ fn standing(server: &Value) -> String {
     )
 }
 
-/// Serves `image` below `/image`, with ranges left out, and remembers every other path.
-async fn serve_files(image: Vec<u8>, heard: Heard) -> u16 {
-    let listener = tokio::net::TcpListener::bind((SERVER, 0)).await.unwrap();
+/// Where the images are, and where guests call.
+pub const IMAGES: u16 = 8090;
+
+/// Serves `files` below `/image`, with ranges left out, and remembers every other path.
+async fn serve_files(files: Vec<(&'static str, Vec<u8>)>, heard: Heard) -> u16 {
+    let listener = tokio::net::TcpListener::bind((SERVER, IMAGES))
+        .await
+        .unwrap();
     let port = listener.local_addr().unwrap().port();
-    let image = Arc::new(image);
+    let files = Arc::new(files);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let (image, heard) = (image.clone(), heard.clone());
+            let (files, heard) = (files.clone(), heard.clone());
             tokio::spawn(async move {
                 let mut piece = [0; 8192];
                 let Ok(length @ 1..) = stream.read(&mut piece).await else {
@@ -422,11 +427,16 @@ async fn serve_files(image: Vec<u8>, heard: Heard) -> u16 {
                     .nth(1)
                     .unwrap_or_default()
                     .to_owned();
-                let body: &[u8] = if path.starts_with("/image") {
-                    &image
-                } else {
-                    heard.lock().unwrap().push(path);
-                    b"heard\n"
+                let file = path.strip_prefix("/image/").map(|name| {
+                    let found = files.iter().find(|(known, _)| *known == name);
+                    &found.unwrap().1
+                });
+                let body: &[u8] = match file {
+                    Some(file) => file,
+                    None => {
+                        heard.lock().unwrap().push(path);
+                        b"heard\n"
+                    }
                 };
                 let head = format!(
                     "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",

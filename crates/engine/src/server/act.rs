@@ -118,7 +118,7 @@ impl Controller {
         let read = async {
             let service = Service::open(bmc).await?;
             let system = service.system_at(&path, Priority::Control).await?;
-            let slots = media::list(&service, &system).await;
+            let slots = media::list_all(&service, &system).await;
             Ok::<_, GatewayError>((system.document().clone(), slots))
         };
         let read = read.await;
@@ -138,8 +138,6 @@ impl Controller {
                     .map(|slot| slot.path().to_owned())
                     .collect(),
             ),
-            // A licence or an account that lacks them, or a BMC that does: no claim can have used them through it.
-            Err(error) if matches!(error.status(), Some(400..=499)) => Media::Inserted(Vec::new()),
             Err(error) => Media::Unreadable(error.chain()),
         };
         self.saw(seen, &document);

@@ -47,6 +47,8 @@ pub(super) struct Memory {
     pub drives: Arc<Vec<FoundDrive>>,
     /// When its probe was last at work.
     pub heard: Option<Timestamp>,
+    /// Drives of the recorded inventory, which does not change while the disks are dirty.
+    pub known_drives: Option<Arc<Vec<String>>>,
 }
 
 /// One reading of the ComputerSystem.
@@ -91,10 +93,22 @@ impl Controller {
         let policy = self.ctx.connector.policies.of(server.labels());
         let policy = policy.as_deref().map(Policy::of).unwrap_or_default();
         let due_to_clean = record.notes.cleaning.is_some();
-        let known_drives = if due_to_clean {
-            self.known_drives(key).await?
-        } else {
-            Vec::new()
+        let known_drives = match (due_to_clean, memory.known_drives) {
+            (true, Some(known)) => known.to_vec(),
+            (true, None) => {
+                let known = self.known_drives(key).await?;
+                let shared = Some(Arc::new(known.clone()));
+                self.memory.entry(key.clone()).or_default().known_drives = shared;
+                known
+            }
+            (false, known) => {
+                if known.is_some()
+                    && let Some(mut memory) = self.memory.get_mut(key)
+                {
+                    memory.known_drives = None;
+                }
+                Vec::new()
+            }
         };
         let reach = reach(&machine, memory.reading.as_ref());
         let tombstone = match &reach {

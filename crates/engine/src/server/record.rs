@@ -34,7 +34,8 @@ impl Controller {
             ..status.clone()
         };
         let current = seen.server.status.as_ref().map(&ours);
-        self.ctx
+        let written = self
+            .ctx
             .servers
             .objects
             .apply_status_if_changed(&*seen.server, current.as_ref(), &status)
@@ -43,7 +44,9 @@ impl Controller {
         if let Some(mut memory) = self.memory.get_mut(&seen.key) {
             memory.status = None;
         }
-        self.announce(&seen.server, &old, &status);
+        if written.is_some() {
+            self.announce(&seen.server, &old, &status);
+        }
         self.say(&seen.server, decision);
         Ok(())
     }

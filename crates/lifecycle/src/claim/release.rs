@@ -16,6 +16,18 @@ pub(super) fn decide(observed: &Observed<'_>) -> Decision {
         return Decision::Gone;
     }
     let Some(server) = observed.owned() else {
+        // The record of the claim is gone from the server, and the server is not: somebody wrote over it, and the machine may run.
+        if let Some(held) = observed.former.filter(|former| refers(former, observed)) {
+            return Decision::Settled(Report {
+                bound_phase: true,
+                bound: Verdict::new(
+                    true,
+                    "Releasing",
+                    format!("server {:?} still refers to the claim", name(held)),
+                ),
+                released: Some(waiting_for(held)),
+            });
+        }
         return Decision::LetGo {
             released: lost(observed),
         };
@@ -55,6 +67,14 @@ fn is_confirmed_off(server: &Server) -> bool {
     matches!(state, Some(ServerState::Cleanup | ServerState::Released))
         && condition(server, names::CONDITION_POWERED_OFF)
             .is_some_and(|condition| condition.status == "True")
+}
+
+/// The server's spec names the claim.
+fn refers(server: &Server, observed: &Observed<'_>) -> bool {
+    let claim = &observed.claim.metadata;
+    server.spec.server_claim_ref.as_ref().is_some_and(|at| {
+        Some(&at.name) == claim.name.as_ref() && Some(&at.namespace) == claim.namespace.as_ref()
+    })
 }
 
 /// No server records the claim: the engine has let go of it, or the Server is gone.

@@ -75,6 +75,9 @@ impl Amendment {
             names::RELEASE,
             names::PROVISIONED,
             names::HOLD,
+            // Words about an earlier cleaning, or an earlier machine found running, are none about this one.
+            names::CLEANED_BY,
+            names::HANDOVER,
         ]);
         if notes.dirty.is_none() {
             amendment = amendment.and(
@@ -92,12 +95,15 @@ impl Amendment {
             names::CLEANING,
             names::CLEANED_BY,
             names::SERVER_UID,
+            names::HANDOVER,
         ])
     }
 
     /// Notes that the claim's image was booted.
     pub(crate) fn provisioned(claim_uid: &str) -> Self {
-        Self::of("the claim's image was booted").and(names::PROVISIONED, claim_uid)
+        Self::of("the claim's image was booted")
+            .and(names::PROVISIONED, claim_uid)
+            .without(&[names::HANDOVER])
     }
 
     /// Notes that a retained server was released, for this very object.
@@ -117,7 +123,7 @@ impl Amendment {
             .and(names::CLAIM_UID, claim.clone())
             .and(names::RELEASE, claim.clone())
             .and(names::SERVER_UID, record.uid.clone())
-            .without(&[names::HOLD]);
+            .without(&[names::HOLD, names::CLEANED_BY]);
         if notes.dirty.is_none() {
             amendment = amendment.and(names::DIRTY, claim);
         }
@@ -130,7 +136,12 @@ impl Amendment {
             .and(names::CLAIM_UID, claim_uid)
             .and(names::DIRTY, claim_uid)
             .and(names::SERVER_UID, record.uid.clone())
-            .without(&[names::HOLD, names::RELEASE, names::CLEANING]);
+            .without(&[
+                names::HOLD,
+                names::RELEASE,
+                names::CLEANING,
+                names::CLEANED_BY,
+            ]);
         if runs {
             amendment.and(names::PROVISIONED, claim_uid)
         } else {
@@ -171,6 +182,11 @@ impl Amendment {
     /// The handover is done with.
     pub(crate) fn handed_over() -> Self {
         Self::of("handed over").without(&[names::HANDOVER])
+    }
+
+    /// A sign-off of a cleaning that is not due: it would waive the next one.
+    pub(crate) fn stale_sign_off() -> Self {
+        Self::of("no cleaning is due, so the sign-off goes").without(&[names::CLEANED_BY])
     }
 
     /// An answer to a hold that is no longer asked for.

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// Occasion of the run that shuts a handed-over machine down.
-pub(crate) const HANDED_OVER: &str = "handover";
+pub const HANDED_OVER: &str = "handover";
 /// Sections that could not be read are tried again after this long.
 const AGAIN: SignedDuration = SignedDuration::from_secs(20);
 

@@ -386,6 +386,31 @@ async fn virtual_media_are_found_at_the_manager_where_the_system_has_none() {
 }
 
 #[tokio::test]
+async fn a_virtual_drive_that_cannot_be_read_may_hold_a_medium() {
+    let drive = "/redfish/v1/Managers/1/VirtualMedia/CD";
+    let mut broken = machine();
+    assert!(broken.remove(drive).is_some());
+    let tree = Tree::new(broken, true);
+    tree.fail(drive, 500);
+    let service = open(&tree).await;
+    let system = only_system(&service).await;
+    media::list_all(&service, &system).await.unwrap_err();
+    media::list(&service, &system).await.ok();
+    // One that is not there has none.
+    let mut without = machine();
+    without.remove(drive);
+    let service = open(&Tree::new(without, true)).await;
+    let system = only_system(&service).await;
+    assert!(
+        !media::list_all(&service, &system)
+            .await
+            .unwrap()
+            .iter()
+            .any(|slot| slot.path() == drive)
+    );
+}
+
+#[tokio::test]
 async fn an_operation_is_one_request() {
     use crate::operations::power::{self, ResetKind};
     let tree = Tree::new(machine(), true);

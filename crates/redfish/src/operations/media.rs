@@ -131,6 +131,37 @@ impl MediaSlot {
 /// # Errors
 /// If the conversation ends. A collection that cannot be read is left out where another one can.
 pub async fn list(service: &Service, system: &System) -> Result<Vec<MediaSlot>, GatewayError> {
+    match collect(service, system).await? {
+        (slots, Some(error)) if slots.is_empty() => Err(error),
+        (slots, _) => Ok(slots),
+    }
+}
+
+/// All slots of a system, as [`list`], for whoever has to know that there is no other: what is not there (403, 404, 405, 501) has none, and what
+/// could not be read may have one.
+///
+/// # Errors
+/// The first thing that could not be read.
+pub async fn list_all(service: &Service, system: &System) -> Result<Vec<MediaSlot>, GatewayError> {
+    match collect(service, system).await? {
+        (_, Some(error)) => Err(error),
+        (slots, None) => Ok(slots),
+    }
+}
+
+/// The slots that can be read, and the first thing that could not be.
+async fn collect(
+    service: &Service,
+    system: &System,
+) -> Result<(Vec<MediaSlot>, Option<GatewayError>), GatewayError> {
+    // A licence or an account that lacks them, or a BMC that does: no claim can have used them through it.
+    let is_absent = |error: &GatewayError| matches!(error.status(), Some(403..=405 | 501));
+    let mut failure: Option<GatewayError> = None;
+    let mut note = |error: GatewayError| {
+        if !is_absent(&error) {
+            failure.get_or_insert(error);
+        }
+    };
     let mut reader = service.reader();
     let mut collections: Vec<Link> = system
         .document()
@@ -143,28 +174,31 @@ pub async fn list(service: &Service, system: &System) -> Result<Vec<MediaSlot>, 
             Ok(manager) => collections.extend(manager.root().link("VirtualMedia")),
             Err(error) if reader.is_over(&error) => return Err(error),
             Err(error) => {
-                tracing::debug!(path = manager.path(), error = %error, "a manager cannot be read")
+                tracing::debug!(path = manager.path(), error = %error, "a manager cannot be read");
+                note(error);
             }
         }
     }
     let mut slots: Vec<MediaSlot> = Vec::new();
-    let mut failure = None;
     let mut seen: Vec<Link> = Vec::new();
     for link in collections {
         if seen.contains(&link) {
             continue;
         }
         match reader.members(&link, 1).await {
-            Ok(members) => slots.extend(members.documents.into_iter().map(MediaSlot::new)),
+            Ok(members) => {
+                slots.extend(members.documents.into_iter().map(MediaSlot::new));
+                members
+                    .unread
+                    .into_iter()
+                    .for_each(|(_, error)| note(error));
+            }
             Err(error) if reader.is_over(&error) => return Err(error),
-            Err(error) => failure = Some(error).filter(|error| error.status() != Some(404)),
+            Err(error) => note(error),
         }
         seen.push(link);
     }
-    match failure {
-        Some(error) if slots.is_empty() => Err(error),
-        _ => Ok(slots),
-    }
+    Ok((slots, failure))
 }
 
 /// The best slot for an image: free, of the kind, not upload-only, one with an action before one without.

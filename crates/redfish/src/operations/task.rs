@@ -46,7 +46,15 @@ impl TaskProgress {
             .take(8)
             .collect();
         let Some(state) = root.first_text(&["TaskState", "JobState"]) else {
-            return Self::Completed { messages };
+            // A task that does not say how it stands has not said that it ended.
+            return if is_task(document) {
+                Self::Running {
+                    percent: None,
+                    state: "Unknown".to_owned(),
+                }
+            } else {
+                Self::Completed { messages }
+            };
         };
         let percent = root
             .whole("PercentComplete")
@@ -125,10 +133,56 @@ pub async fn poll(service: &Service, monitor: &Link) -> Result<TaskProgress, Gat
     }
 }
 
+/// Whether it is a Task or Job itself, by type, place or properties, and not what a monitor answers when the operation has ended.
+fn is_task(document: &Document) -> bool {
+    let root = document.root();
+    let kind = root.text("@odata.type").unwrap_or_default();
+    let is_typed = ["#Task.", "#Job.", "#DellJob."]
+        .iter()
+        .any(|prefix| kind.starts_with(prefix));
+    let mut parts = document.path().trim_end_matches('/').rsplit('/').skip(1);
+    let is_member = parts.next().is_some_and(|folder| {
+        folder.eq_ignore_ascii_case("tasks") || folder.eq_ignore_ascii_case("jobs")
+    });
+    let has_its_properties = [
+        "TaskMonitor",
+        "TaskStatus",
+        "JobStatus",
+        "PercentComplete",
+        "StartTime",
+    ]
+    .iter()
+    .any(|property| root.value(property).is_some());
+    is_typed || is_member || has_its_properties
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn a_task_that_does_not_say_how_it_stands_has_not_ended() {
+        for (path, body) in [
+            ("/redfish/v1/TaskService/Tasks/JID_1", json!({})),
+            ("/redfish/v1/JobService/Jobs/1", json!({"TaskState": 5})),
+            (
+                "/t",
+                json!({"@odata.type": "#Task.v1_4_0.Task", "Name": "Erase"}),
+            ),
+            ("/t", json!({"PercentComplete": 40})),
+        ] {
+            let progress = TaskProgress::read(&Document::new(path, None, body.clone()));
+            assert!(matches!(progress, TaskProgress::Running { .. }), "{body}");
+        }
+        // What a monitor answers at the end is the operation's own result.
+        let ended = TaskProgress::read(&Document::new(
+            "/redfish/v1/TaskService/TaskMonitors/1",
+            None,
+            json!({"Name": "Drive"}),
+        ));
+        assert!(matches!(ended, TaskProgress::Completed { .. }));
+    }
 
     fn progress(body: Value) -> TaskProgress {
         TaskProgress::read(&Document::new("/t", None, body))

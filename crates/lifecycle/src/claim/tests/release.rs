@@ -129,6 +129,29 @@ fn a_claim_goes_when_the_engine_has_let_go_of_its_server() {
 }
 
 #[test]
+fn a_claim_whose_record_somebody_wrote_over_stays_while_the_server_refers_to_it() {
+    let held = bound(server("s"), "u1");
+    let claim = deleted(published(protected(claim("u1")), &held));
+    let mut stripped = held.clone();
+    stripped.metadata.annotations = None;
+    say(
+        &mut stripped,
+        names::CONDITION_HELD,
+        "True",
+        "ClaimNotRecorded",
+        "no claim is recorded",
+    );
+    let decided = decide(&Observed {
+        former: Some(&stripped),
+        ..observed(&claim)
+    });
+    let Decision::Settled(report) = decided else {
+        panic!("{decided:?}");
+    };
+    assert_eq!(report.released.unwrap().reason, "ClaimNotRecorded");
+}
+
+#[test]
 fn the_release_of_another_claim_does_not_count_for_this_one() {
     let mut server = bound(server("s"), "u1");
     annotate(&mut server, names::RELEASE, "u0");

@@ -186,6 +186,37 @@ fn a_signed_off_server_is_offered_again_and_it_is_on_record_who_signed() {
 }
 
 #[test]
+fn a_sign_off_that_comes_when_no_cleaning_is_due_waives_no_later_one() {
+    // On a server that is free, and on one that somebody has.
+    for bound in [false, true] {
+        let mut bench = Bench::available();
+        if bound {
+            bench.bind("a");
+            bench.rest();
+        }
+        bench.set(names::CLEANED_BY, "jane");
+        bench.rest();
+        assert_eq!(bench.note(names::CLEANED_BY), None);
+        assert!(bench.remarks.contains(&"SignOffIgnored"));
+        if !bound {
+            bench.bind("a");
+        }
+        bench.rest();
+        bench.delete_claim();
+        bench.rest();
+        assert_eq!(bench.iron.erased, ["D1", "D2"], "bound: {bound}");
+    }
+    // Even one that nobody had the time to look at.
+    let mut bench = Bench::available();
+    bench.bind("a");
+    bench.rest();
+    bench.set(names::CLEANED_BY, "jane");
+    bench.delete_claim();
+    bench.rest();
+    assert_eq!(bench.iron.erased, ["D1", "D2"]);
+}
+
+#[test]
 fn nobody_signs_off_a_drive_that_is_being_erased() {
     let mut bench = Bench::dirty("a");
     while bench.sent.is_empty() {

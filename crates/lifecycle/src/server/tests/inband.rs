@@ -53,6 +53,9 @@ fn a_cleaning_by_the_probe_ends_only_with_each_drive_verified() {
     assert_eq!(bench.state, Some(ServerState::Available));
     assert_eq!(bench.note(names::DIRTY), None);
     assert_eq!(bench.reason(condition::ERASED), "Verified");
+    // On record as what it was.
+    assert_eq!(bench.closed[0].kind, Kind::Cleaning);
+    assert_eq!(bench.closed[0].phase, Phase::Succeeded);
 }
 
 #[test]

@@ -81,6 +81,21 @@ fn policy_may_hand_running_machines_over() {
 }
 
 #[test]
+fn the_brake_holds_back_a_policy_that_hands_a_fleet_over() {
+    let mut bench = Bench::new();
+    bench.iron.power = PowerState::On;
+    bench.policy.handover = true;
+    bench.guard.brake = Some("six servers in ten minutes".into());
+    for _ in 0..30 {
+        bench.step();
+        bench.pass_time();
+    }
+    assert_eq!(bench.sent, []);
+    assert_eq!(bench.iron.power, PowerState::On);
+    assert_eq!(bench.reason(condition::READY), "BrakeEngaged");
+}
+
+#[test]
 fn an_available_server_that_somebody_switches_on_is_reported_and_not_switched_off() {
     let mut bench = Bench::available();
     bench.iron.power = PowerState::On;

@@ -56,9 +56,11 @@ enum Event {
     ProbeSucceeds,
     /// It reports its work done, and nothing was read back.
     ProbeGuesses,
+    /// A person signs off whatever the server was cleaned of.
+    SignOff,
 }
 
-const EVENTS: [Event; 17] = [
+const EVENTS: [Event; 18] = [
     Event::Bind,
     Event::DeleteClaim,
     Event::RecordRelease,
@@ -76,6 +78,7 @@ const EVENTS: [Event; 17] = [
     Event::ProbeCalls,
     Event::ProbeSucceeds,
     Event::ProbeGuesses,
+    Event::SignOff,
 ];
 
 /// The bench, and what only an onlooker knows.
@@ -339,6 +342,16 @@ impl World {
                     Grant::Refuse(_) => return false,
                     _ => {}
                 }
+            }
+            Event::SignOff => {
+                if b.note(names::CLEANED_BY).is_some() {
+                    return false;
+                }
+                // It vouches for the cleaning that is due then, and for no later one.
+                if b.note(names::CLEANING).is_some() {
+                    self.data = false;
+                }
+                b.set(names::CLEANED_BY, "jane");
             }
             Event::ProbeSucceeds | Event::ProbeGuesses => {
                 let under_way = b.run.as_ref().and_then(|run| {
