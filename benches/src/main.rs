@@ -4,6 +4,7 @@
 //! tells what it alone used. API writes are what the API server counted, Redfish requests what the machines counted.
 
 mod apiserver;
+mod boot;
 mod floor;
 mod onboard;
 mod process;
@@ -35,6 +36,12 @@ struct Args {
     /// HTTPS with a certificate for each machine.
     #[arg(long)]
     tls: bool,
+    /// Only the boot server, against nginx where that is installed.
+    #[arg(long)]
+    boot_only: bool,
+    /// Be the boot server that is measured.
+    #[arg(long, hide = true)]
+    serve_file: Option<PathBuf>,
     /// Where the tables go; standard output without it.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -43,6 +50,12 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
+    if let Some(file) = args.serve_file {
+        return boot::serve(file).await;
+    }
+    if args.boot_only {
+        return boot_tables(&args).await;
+    }
     anyhow::ensure!(
         args.corten.is_file(),
         "{} is missing: build it first (make bench does)",
@@ -69,5 +82,17 @@ async fn main() -> Result<()> {
         Some(path) => report::replace_section(path, &text)?,
         None => print!("{text}"),
     }
-    Ok(())
+    boot_tables(&args).await
+}
+
+async fn boot_tables(args: &Args) -> Result<()> {
+    eprintln!("-- the boot server");
+    let text = report::boot(&boot::run().await?);
+    match &args.out {
+        Some(path) => report::replace_section(path, &text),
+        None => {
+            print!("{text}");
+            Ok(())
+        }
+    }
 }

@@ -123,6 +123,48 @@ pub fn tables(runs: &[Run], large: bool, tls: bool) -> String {
     text
 }
 
+/// The boot server's section.
+pub fn boot(outcome: &crate::boot::Outcome) -> String {
+    let mut text = format!(
+        "### boot server\n\nMeasured {} on {}. One artefact of 64 MiB, from the page cache; small answers over 32 connections.\n\n\
+         | | corten | nginx | corten ÷ nginx |\n|---|---|---|---|\n",
+        jiff::Zoned::now().date(),
+        machine(),
+    );
+    let ours = &outcome.corten;
+    let theirs = outcome.nginx.as_ref();
+    let mut row = |what: &str, ours: f64, theirs: Option<f64>| {
+        let ratio = theirs.map_or("-".to_owned(), |theirs| format!("{:.2}", ours / theirs));
+        let theirs = theirs.map_or("not installed".to_owned(), |theirs| format!("{theirs:.0}"));
+        let _ = writeln!(text, "| {what} | {ours:.0} | {theirs} | {ratio} |");
+    };
+    row("MiB/s to 1 client", ours.alone, theirs.map(|f| f.alone));
+    row(
+        "MiB/s to 200 clients at once",
+        ours.many,
+        theirs.map(|f| f.many),
+    );
+    row(
+        "iPXE scripts/s (nginx: a file of 600 bytes)",
+        ours.script,
+        theirs.map(|f| f.script),
+    );
+    row(
+        "ignition/s (nginx: a file of 4 KiB)",
+        ours.ignition,
+        theirs.map(|f| f.ignition),
+    );
+    row("RSS MiB before", ours.rss.0, theirs.map(|f| f.rss.0));
+    row(
+        "RSS MiB at most, 200 clients",
+        ours.rss.1,
+        theirs.map(|f| f.rss.1),
+    );
+    row("RSS MiB after", ours.rss.2, theirs.map(|f| f.rss.2));
+    text.push('\n');
+    text
+}
+
 fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu

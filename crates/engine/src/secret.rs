@@ -148,6 +148,11 @@ impl Secrets {
         Ok(self.versions.settle(key, loaded))
     }
 
+    /// `loaded`, read in another way, with the version that its credentials have here.
+    pub(crate) fn settled(&self, key: &SecretKey, loaded: Loaded) -> Loaded {
+        self.versions.settle(key, loaded)
+    }
+
     async fn read(&self, key: &SecretKey) -> Result<Loaded, SecretError> {
         if let Some((_, loaded)) = self.primed.remove(key) {
             return Ok(loaded);

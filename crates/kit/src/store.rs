@@ -329,8 +329,18 @@ impl<K: Resource> Store<K> {
                 None => {}
             }
             let known = state.objects.get(&key);
-            // The echo of our own write, or something older than it, tells nothing new.
-            if known.is_some_and(|entry| version != 0 && version <= entry.version) {
+            // The echo of our own write, or something older than it, tells nothing new. Unless a whole list that began after the last write says so: then the
+            // API server itself went back, as after a restored snapshot, and what we knew is no more.
+            let went_back = |entry: &Entry<K>| {
+                !own && version < entry.version
+                    && state
+                        .listing
+                        .as_ref()
+                        .is_some_and(|listing| entry.written <= listing.writes_before)
+            };
+            if known
+                .is_some_and(|entry| version != 0 && version <= entry.version && !went_back(entry))
+            {
                 return;
             }
             let was_written = known.map_or(0, |entry| entry.written);
@@ -593,6 +603,27 @@ mod tests {
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey::namespaced("n", name)
+    }
+
+    #[test]
+    fn a_list_after_a_restored_snapshot_is_believed_and_a_late_event_is_not() {
+        let store: Store<ConfigMap> = Store::new();
+        let list = |versions: &[u64], between: &dyn Fn()| {
+            store.heard(Ok(Event::Init));
+            between();
+            for version in versions {
+                store.heard(Ok(Event::InitApply(read("a", *version))));
+            }
+            store.heard(Ok(Event::InitDone));
+        };
+        list(&[10], &|| {});
+        store.heard(Ok(Event::Apply(read("a", 9))));
+        assert_eq!(version_of(&store, "a"), Some(10));
+        list(&[5], &|| {});
+        assert_eq!(version_of(&store, "a"), Some(5), "the API server went back");
+        // What we wrote while the list was under way is newer than it.
+        list(&[6], &|| drop(store.wrote(map("a", 20))));
+        assert_eq!(version_of(&store, "a"), Some(20));
     }
 
     #[test]

@@ -77,6 +77,7 @@ async fn outages(run: &Running, n: usize) {
     .await;
     let spare: Vec<u8> = MARKER.iter().copied().cycle().take(64 << 20).collect();
     fs::write(&disks[1].path, spare).unwrap();
+    user_data(run, &claim).await;
     run.apply(json!({
         "apiVersion": METAL, "kind": "ServerClaim",
         "metadata": {"name": claim, "namespace": "team", "annotations": {
@@ -85,10 +86,16 @@ async fn outages(run: &Running, n: usize) {
         "spec": {
             "serverRef": {"name": server}, "power": "On",
             "image": format!("http://{}:{}/image/disk.raw.gz", netns::SERVER, run.images),
+            "userDataRef": {"name": claim},
         },
     }))
     .await;
     run.granted(&server, "ProbeWrite", minutes(10)).await;
+    // Two MiB of the image are on the drive, and the rest is not.
+    until_drive(&disks[0].path, 2 << 20, |bytes| {
+        bytes.iter().any(|b| *b != 0)
+    })
+    .await;
     machine.qemu().unwrap().cut_power();
     run.say(&format!(
         "m{n}: its power is cut while the image is written"
@@ -100,13 +107,27 @@ async fn outages(run: &Running, n: usize) {
         seen["metadata"]["annotations"]["corten.dev/provisioned"].is_null(),
         "a half-written image was taken for done: {seen:#}"
     );
+    assert!(
+        failed["status"].to_string().contains("lost power"),
+        "{failed:#}"
+    );
+    let half = fs::read(&disks[0].path).unwrap();
+    assert!(
+        half[..1 << 20].iter().all(|byte| *byte == 0),
+        "a half-written drive has a partition table"
+    );
     run.until("installed, the second time", n, minutes(15), |s| {
         s["metadata"]["annotations"]["corten.dev/provisioned"].is_string()
     })
     .await;
 
+    called_back(run, n, "/called/").await;
+    run.say(&format!("m{n}: what was written the second time runs"));
+
     run.delete(METAL, "ServerClaim", "team", &claim).await;
     run.granted(&server, "ProbeErase", minutes(10)).await;
+    // The first of the tenant's bytes are gone; nothing was read back yet.
+    until_drive(&disks[1].path, 0, |bytes| bytes.iter().all(|b| *b == 0)).await;
     machine.qemu().unwrap().cut_power();
     run.say(&format!("m{n}: its power is cut while it is cleaned"));
     let failed = run.ended(&server, "ProbeErase", minutes(5)).await;
@@ -117,6 +138,10 @@ async fn outages(run: &Running, n: usize) {
             && seen["status"]["state"] == "Cleanup",
         "a half-cleaned machine was taken for clean: {seen:#}"
     );
+    assert!(
+        failed["status"].to_string().contains("lost power"),
+        "{failed:#}"
+    );
     run.until("clean at the second try", n, minutes(15), |s| {
         s["status"]["state"] == "Available"
             && s["metadata"]["annotations"]["corten.dev/dirty"].is_null()
@@ -125,6 +150,37 @@ async fn outages(run: &Running, n: usize) {
     for disk in &disks {
         assert!(!holds_marker(&disk.path), "{} is not clean", disk.serial);
     }
+}
+
+/// Waits until 4 KiB at `offset` of the drive are as `wanted`.
+async fn until_drive(path: &std::path::Path, offset: u64, wanted: impl Fn(&[u8]) -> bool) {
+    use std::os::unix::fs::FileExt as _;
+    let file = fs::File::open(path).unwrap();
+    let begun = Instant::now();
+    let mut bytes = [0; 4096];
+    loop {
+        file.read_exact_at(&mut bytes, offset).unwrap();
+        if wanted(&bytes) {
+            return;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(120),
+            "nothing happens to {}",
+            path.display()
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// User data that tells the guest whom to call.
+async fn user_data(run: &Running, name: &str) {
+    let callback = format!("http://{}:{}/called", netns::SERVER, run.images);
+    run.apply(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "metal.ironcore.dev/user-data",
+        "metadata": {"name": name, "namespace": "team"},
+        "stringData": {"user-data": format!("#cloud-config\nphone_home: {callback} \n")},
+    }))
+    .await;
 }
 
 /// Waits until the system that machine `n` boots has called to a path below `below`.
@@ -225,13 +281,7 @@ async fn life(run: &Running, n: usize) {
     // What a tenant leaves on the disk that is not installed to.
     let spare: Vec<u8> = MARKER.iter().copied().cycle().take(64 << 20).collect();
     fs::write(&disks[1].path, spare).unwrap();
-    let callback = format!("http://{}:{}/called", netns::SERVER, run.images);
-    run.apply(json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "metal.ironcore.dev/user-data",
-        "metadata": {"name": claim, "namespace": "team"},
-        "stringData": {"user-data": format!("#cloud-config\nphone_home: {callback} \n")},
-    }))
-    .await;
+    user_data(run, &claim).await;
     run.apply(json!({
         "apiVersion": METAL, "kind": "ServerClaim",
         "metadata": {"name": claim, "namespace": "team", "annotations": {

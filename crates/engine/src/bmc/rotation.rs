@@ -42,6 +42,12 @@ impl BmcController {
         let Ok(loaded) = from_bmc_secret(&live) else {
             return Ok(());
         };
+        // As the login that was refused knew it: labels on the object make no new credentials.
+        let loaded = self
+            .context
+            .connector
+            .secrets
+            .settled(&wanted.secret, loaded);
         let credentials = &loaded.credentials;
         let at = macs.factory_credential(mac, &credentials.username, &credentials.password);
         let next = at.and_then(|at| macs.find(mac)?.credentials.get(at + 1));
