@@ -271,6 +271,7 @@ impl<R: Records, L: Right> Executor<R, L> {
         step: &Step,
         evidence: String,
         drives: Vec<DriveErasure>,
+        message: String,
     ) -> Result<Arc<ServerRun>, ExecutorError> {
         let now = (self.clock)();
         let deadline = now.checked_add(run::CALL).unwrap_or(Timestamp::MAX);
@@ -290,7 +291,7 @@ impl<R: Records, L: Right> Executor<R, L> {
             finished_at: Some(now),
             outcome: StepOutcome::Accepted,
             evidence,
-            message: String::new(),
+            message,
         });
         Ok(self
             .records

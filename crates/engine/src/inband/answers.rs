@@ -23,6 +23,10 @@ use serde_json::json;
 
 use crate::server::{Controller, Seen};
 
+/// How the drives of a grant to write stand in the record of the step.
+const MAY_WRITE: &str = "it may be written to one of: ";
+const BETWEEN: &str = ", ";
+
 /// A probe with nothing to do asks again after so many seconds.
 const AGAIN: u32 = 5;
 /// Drives that one report may name.
@@ -111,8 +115,14 @@ impl Controller {
                 )));
             }
             Grant::Inventory => {
-                self.give(&seen, &Step::ProbeInventory, hello, Vec::new())
-                    .await?;
+                self.give(
+                    &seen,
+                    &Step::ProbeInventory,
+                    hello,
+                    Vec::new(),
+                    String::new(),
+                )
+                .await?;
                 Task::Inventory
             }
             Grant::Erase {
@@ -122,7 +132,9 @@ impl Controller {
             } => {
                 let entries = drives.iter().map(|serial| leave_given(serial));
                 let entries = entries.chain(left_out.iter().map(left)).collect();
-                let id = self.give(&seen, &Step::ProbeErase, hello, entries).await?;
+                let id = self
+                    .give(&seen, &Step::ProbeErase, hello, entries, String::new())
+                    .await?;
                 Task::Erase(EraseGrant {
                     id,
                     drives,
@@ -137,8 +149,9 @@ impl Controller {
             }
             Grant::Write { drives } => {
                 let write = self.write_grant(&seen, ticket, drives).await?;
+                let may = format!("{MAY_WRITE}{}", write.drives.join(BETWEEN));
                 let id = self
-                    .give(&seen, &Step::ProbeWrite, hello, Vec::new())
+                    .give(&seen, &Step::ProbeWrite, hello, Vec::new(), may)
                     .await?;
                 Task::Write(WriteGrant { id, ..write })
             }
@@ -156,7 +169,11 @@ impl Controller {
     ) -> Result<Verdict, Refusal> {
         self.hear(&ticket.server);
         let seen = self.look_at(ticket).await?;
-        let under_way = granted(&seen).filter(|(_, id)| *id == progress.id);
+        let is_its_run = |seen: &Seen| {
+            let run = seen.observed.run.as_ref();
+            run.is_some_and(|run| run.name == ticket.nonce)
+        };
+        let under_way = granted(&seen).filter(|(_, id)| *id == progress.id && is_its_run(&seen));
         let Some((step, _)) = under_way else {
             return Ok(Verdict::Stop);
         };
@@ -176,7 +193,11 @@ impl Controller {
         let Some((step, id)) = granted(&seen) else {
             return Err(Refusal::Conflict("no work of a probe is under way".into()));
         };
-        let Some(run) = seen.run.as_ref().filter(|_| id == report.id) else {
+        let Some(run) = seen
+            .run
+            .as_ref()
+            .filter(|run| id == report.id && run.name_any() == ticket.nonce)
+        else {
             return Err(Refusal::Conflict("the report is of another grant".into()));
         };
         let evidence = run
@@ -354,6 +375,7 @@ impl Controller {
         step: &Step,
         hello: &Hello,
         drives: Vec<DriveErasure>,
+        message: String,
     ) -> Result<String, Refusal> {
         let Some(run) = &seen.run else {
             return Err(Refusal::NotDue("its run has ended".into()));
@@ -361,7 +383,7 @@ impl Controller {
         let again = granted(seen).is_some_and(|(known, _)| known == *step);
         if !again {
             self.executor
-                .granted(run, step, given_to(&hello.boot_id), drives)
+                .granted(run, step, given_to(&hello.boot_id), drives, message)
                 .await
                 .map_err(recording)?;
         }
@@ -374,19 +396,25 @@ impl Controller {
             return Err(Refusal::Conflict("no image is to be written".into()));
         };
         let wanted = self.disk(&digest)?.sha256;
-        let hinted = self.hints(seen).map_err(Refusal::Conflict)?.serial_number;
+        let results = seen.run.iter().flat_map(|run| &run.status);
+        let may: Vec<&str> = results
+            .flat_map(|status| &status.results)
+            .filter(|result| result.step == Step::ProbeWrite.to_string())
+            .filter_map(|result| result.message.strip_prefix(MAY_WRITE))
+            .flat_map(|serials| serials.split(BETWEEN))
+            .collect();
         let is_good = report.write.as_ref().is_some_and(|write| {
-            let serial = &write.drive.serial_number;
+            let serial = write.drive.serial_number.as_str();
             write.verified
                 && write.sha256.eq_ignore_ascii_case(&wanted)
                 && !serial.is_empty()
-                && hinted.as_ref().is_none_or(|hinted| hinted == serial)
+                && may.contains(&serial)
         });
         if is_good {
             Ok(())
         } else {
             Err(Refusal::Conflict(
-                "it reports a success without the granted image, read back from a drive that the hints fit".into(),
+                "it reports a success without the granted image, read back from a drive of the grant".into(),
             ))
         }
     }

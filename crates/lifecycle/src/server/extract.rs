@@ -142,6 +142,17 @@ impl Boot {
             return Self::Missing;
         };
         let status = boot.status.as_ref();
+        // What was said of an earlier spec says nothing of this one. A provider that keeps no generation is believed.
+        let is_stale = status
+            .into_iter()
+            .flat_map(|s| &s.conditions)
+            .filter(|c| c.type_ == names::CONDITION_IMAGE_VALIDATION)
+            .any(|c| {
+                c.observed_generation.is_some() && c.observed_generation != boot.metadata.generation
+            });
+        if is_stale {
+            return Self::Pending;
+        }
         match status.and_then(|s| s.state.as_ref()) {
             Some(ServerBootConfigurationState::Ready) => Self::Ready,
             Some(ServerBootConfigurationState::Error) => Self::Error(
