@@ -202,6 +202,8 @@ fn write(
     }
     guard::check(work.world, found, device)
         .map_err(|reason| Unwritten::Stopped(format!("refused: {reason}")))?;
+    // All of the rest is on the drive before its partition table is: power may be lost at any time.
+    block.settle().map_err(text)?;
     block.write_at(0, &head).map_err(text)?;
     block.settle().map_err(text)?;
     read_back(work, block, at, &hash.finalize())?;
