@@ -126,10 +126,10 @@ pub fn tables(runs: &[Run], large: bool, tls: bool) -> String {
 /// The boot server's section.
 pub fn boot(outcome: &crate::boot::Outcome) -> String {
     let mut text = format!(
-        "### boot server\n\nMeasured {} on {}. One artefact of 64 MiB, from the page cache; small answers over 32 connections.\n\n\
+        "### boot server\n\nMeasured {} on {}, which server and clients share. One artefact of 64 MiB, from the page cache; small answers over 32 connections.\n\n\
          | | corten | nginx | corten ÷ nginx |\n|---|---|---|---|\n",
         jiff::Zoned::now().date(),
-        machine(),
+        machine().split(',').next().unwrap_or_default(),
     );
     let ours = &outcome.corten;
     let theirs = outcome.nginx.as_ref();
