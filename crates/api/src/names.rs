@@ -104,6 +104,8 @@ pub const BOOT_MODE_DISK: &str = "disk";
 pub const BOOT_METHOD: &str = "corten.dev/boot-method";
 /// On a ServerBootConfiguration: digest of what its image was resolved to.
 pub const IMAGE_DIGEST: &str = "corten.dev/image-digest";
+/// On a ServerBootConfiguration: the `spec.image` that was resolved to [`IMAGE_DIGEST`].
+pub const IMAGE_REFERENCE: &str = "corten.dev/image-reference";
 /// On a ServerBootConfiguration: what its image turned out to be: [`IMAGE_KIND_DISK`] or [`IMAGE_KIND_BOOT`].
 pub const IMAGE_KIND: &str = "corten.dev/image-kind";
 /// [`IMAGE_KIND`]: an image of a disk, which is written to one.

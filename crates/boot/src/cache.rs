@@ -1,7 +1,10 @@
 //! Artefacts on disk, by digest.
 //!
 //! A file gets its name, the SHA-256 of its bytes, only after all of them were written, hashed and synced; so what has a name is whole. What stood there
-//! when the process started is hashed again before it is first used. [`Cache::store`] fetches once however many ask; [`Held`] keeps a file from eviction.
+//! when the process started is hashed again before it is first used. [`Cache::fetch`] fetches once however many ask; [`Held`] keeps a file from eviction.
+//!
+//! A digest is no secret, so knowing one opens nothing: whoever asks names a [`Place`], and that place has to give what it has to the asker. A file notes
+//! the places that it came from, in `<sha256>.places` beside it; only such a place's word is taken for the bytes.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -83,12 +86,26 @@ pub struct Held {
     _pin: Arc<()>,
 }
 
+/// Where bytes came from: the SHA-256 of a URL, which may itself hold a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place(String);
+
+impl Place {
+    /// The place that a URL is, with its query.
+    #[must_use]
+    pub fn of(url: &url::Url) -> Self {
+        Self(crate::ramdisk::index::sha256(url.as_str().as_bytes()))
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     length: u64,
     used: SystemTime,
     verified: bool,
     pin: Arc<()>,
+    /// Places whose bytes had this digest, the newest last.
+    places: Vec<Place>,
 }
 
 /// The cache.
@@ -111,6 +128,9 @@ pub fn is_sha256(text: &str) -> bool {
 }
 
 const PART: &str = "part";
+const PLACES: &str = "places";
+/// Places that are remembered of one file; a forgotten one is asked for the bytes again.
+const MOST_PLACES: usize = 64;
 
 impl Cache {
     /// Opens the cache in `folder`, which belongs to one process, with room for `budget` bytes. What was left unfinished is removed.
@@ -124,12 +144,17 @@ impl Cache {
         for file in std::fs::read_dir(folder).map_err(failed)?.flatten() {
             let path = file.path();
             let name = file.file_name().to_string_lossy().into_owned();
-            if path.extension().is_some_and(|extension| extension == PART) {
+            let is_orphan = || !path.with_extension("").exists();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == PART || extension == PLACES && is_orphan())
+            {
                 let _ = std::fs::remove_file(&path);
             } else if is_sha256(&name)
                 && let Ok(metadata) = file.metadata()
             {
                 let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                let places = places_at(&path);
                 entries.insert(
                     name,
                     Entry {
@@ -137,6 +162,7 @@ impl Cache {
                         used,
                         verified: false,
                         pin: Arc::default(),
+                        places,
                     },
                 );
             }
@@ -192,15 +218,22 @@ impl Cache {
             "a cached artefact is not what it was; it is removed"
         );
         self.entries.lock().remove(sha256);
-        let _ = std::fs::remove_file(&held.path);
+        remove(&held.path);
         Ok(None)
     }
 
-    /// The file of that digest: from the cache, else from `source`, which is asked once however many wait. At most `limit` bytes are taken.
+    /// The file of that digest which `place` gives: `source` opens it there as the asker may, and is asked each time. Its bytes are taken only where that
+    /// place has not given them before, and once however many wait. At most `limit` bytes are taken.
     ///
     /// # Errors
     /// The source fails, or what comes is too long or has another digest: then nothing of it remains.
-    pub async fn fetch<S, F, E>(&self, sha256: &str, limit: u64, source: F) -> Result<Held, E>
+    pub async fn fetch<S, F, E>(
+        &self,
+        sha256: &str,
+        place: &Place,
+        limit: u64,
+        source: F,
+    ) -> Result<Held, E>
     where
         F: AsyncFnOnce() -> Result<S, E>,
         S: Stream<Item = Result<Bytes, Box<dyn std::error::Error + Send + Sync>>> + Unpin,
@@ -208,6 +241,11 @@ impl Cache {
     {
         if !is_sha256(sha256) {
             return Err(CacheError::Digest.into());
+        }
+        // Access is asked for outside of the flight: hundreds who ask for what is here do not wait for one another.
+        if let Some(held) = self.given(sha256, place).await? {
+            source().await?;
+            return Ok(held);
         }
         let flight = self
             .flights
@@ -217,15 +255,16 @@ impl Cache {
             .clone();
         let result = {
             let _turn = flight.lock().await;
-            match self.get(sha256).await? {
-                Some(held) => Ok(held),
-                None => match source().await {
+            match self.given(sha256, place).await {
+                Ok(Some(held)) => source().await.map(|_| held),
+                Ok(None) => match source().await {
                     Ok(stream) => self
-                        .store(Some(sha256), limit, stream)
+                        .store(Some(sha256), Some(place), limit, stream)
                         .await
                         .map_err(E::from),
                     Err(error) => Err(error),
                 },
+                Err(error) => Err(error.into()),
             }
         };
         // The last one out takes the flight away; two hold it then, the map and we.
@@ -236,13 +275,28 @@ impl Cache {
         result
     }
 
-    /// Stores a stream under its digest, which must be `wanted` where that is given.
+    /// The file of that digest, if there is one and `place` has given it before.
+    async fn given(&self, sha256: &str, place: &Place) -> Result<Option<Held>, CacheError> {
+        let is_known = self
+            .entries
+            .lock()
+            .get(sha256)
+            .is_some_and(|entry| entry.places.contains(place));
+        if is_known {
+            self.get(sha256).await
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Stores a stream under its digest, which must be `wanted` where that is given, and notes that `place` gave it.
     ///
     /// # Errors
     /// As [`Cache::fetch`].
     pub async fn store<S>(
         &self,
         wanted: Option<&str>,
+        place: Option<&Place>,
         limit: u64,
         stream: S,
     ) -> Result<Held, CacheError>
@@ -264,6 +318,11 @@ impl Cache {
                 found,
             });
         }
+        // The same bytes may be here by another place; they stay, for somebody may be reading them.
+        if let Some(held) = self.get(&found).await? {
+            self.note(&held, place);
+            return Ok(held);
+        }
         self.make_room(length)?;
         let path = self.folder.join(&found);
         tokio::fs::rename(&part.0, &path)
@@ -273,26 +332,43 @@ impl Cache {
             // So that the name survives a loss of power. Without it the file is fetched again, no more.
             let _ = folder.sync_all();
         }
-        let mut entries = self.entries.lock();
-        let pin = entries
-            .get(&found)
-            .map(|entry| entry.pin.clone())
-            .unwrap_or_default();
-        entries.insert(
-            found.clone(),
-            Entry {
+        let pin = {
+            let mut entries = self.entries.lock();
+            let entry = entries.entry(found.clone()).or_insert_with(|| Entry {
                 length,
                 used: SystemTime::now(),
                 verified: true,
-                pin: pin.clone(),
-            },
-        );
-        Ok(Held {
+                pin: Arc::default(),
+                places: Vec::new(),
+            });
+            entry.verified = true;
+            entry.pin.clone()
+        };
+        let held = Held {
             path,
             sha256: found,
             length,
             _pin: pin,
-        })
+        };
+        self.note(&held, place);
+        Ok(held)
+    }
+
+    /// That `place` gave this file. Not written is forgotten at the next start, no more.
+    fn note(&self, held: &Held, place: Option<&Place>) {
+        let mut entries = self.entries.lock();
+        let (Some(place), Some(entry)) = (place, entries.get_mut(&held.sha256)) else {
+            return;
+        };
+        if entry.places.contains(place) {
+            return;
+        }
+        if entry.places.len() >= MOST_PLACES {
+            entry.places.remove(0);
+        }
+        entry.places.push(place.clone());
+        let lines: Vec<_> = entry.places.iter().map(|place| place.0.as_str()).collect();
+        let _ = std::fs::write(held.path.with_extension(PLACES), lines.join("\n"));
     }
 
     async fn receive<S>(
@@ -337,7 +413,7 @@ impl Cache {
                 .map(|(name, _)| name.clone());
             let oldest = oldest.ok_or(CacheError::Full)?;
             entries.remove(&oldest);
-            let _ = std::fs::remove_file(self.folder.join(&oldest));
+            remove(&self.folder.join(&oldest));
         }
     }
 }
@@ -349,6 +425,26 @@ impl Drop for Part {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// A file and what is noted of it.
+fn remove(path: &Path) {
+    let _ = std::fs::remove_file(path.with_extension(PLACES));
+    let _ = std::fs::remove_file(path);
+}
+
+/// The places that are noted beside a file; what is no place is passed over.
+fn places_at(path: &Path) -> Vec<Place> {
+    let path = path.with_extension(PLACES);
+    let is_small = |length: u64| length <= (MOST_PLACES * 65) as u64;
+    if !std::fs::metadata(&path).is_ok_and(|found| is_small(found.len())) {
+        return Vec::new();
+    }
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    text.lines()
+        .filter(|line| is_sha256(line))
+        .map(|line| Place(line.to_owned()))
+        .collect()
 }
 
 async fn digest_of(path: &Path) -> std::io::Result<(String, u64)> {

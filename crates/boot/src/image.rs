@@ -153,4 +153,4 @@ impl Images {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,9 +4,10 @@
 //! the boot target when the machine is switched on. Only the form of a Secret is looked at, and nothing of it is kept.
 
 mod fetches;
+mod noted;
 mod resolved;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use corten_api::{
     corten::{RunKind, ServerRun},
@@ -64,6 +65,8 @@ struct Chosen {
     method: BootMethod,
     why: String,
     at: Timestamp,
+    /// UID of the claim that the run is for.
+    claim: Option<String>,
 }
 
 impl Chosen {
@@ -81,8 +84,27 @@ impl Chosen {
                 _ => return None,
             };
             let why = planned.reason.clone();
-            Some(Self { method, why, at })
+            let claim = run.spec.claim_uid.clone();
+            Some(Self {
+                method,
+                why,
+                at,
+                claim,
+            })
         })
+    }
+
+    /// Whether it was chosen for this boot configuration, and not for one that the server had before.
+    fn is_for(&self, boot: &ServerBootConfiguration) -> bool {
+        let owner = boot
+            .owner_references()
+            .iter()
+            .find(|owner| owner.kind == "ServerClaim");
+        let made = boot.metadata.creation_timestamp.as_ref();
+        match (owner, &self.claim) {
+            (Some(owner), Some(claim)) => owner.uid == *claim,
+            _ => made.is_none_or(|made| self.at >= made.0),
+        }
     }
 }
 
@@ -248,16 +270,7 @@ impl BootController {
         if let Some(known) = resolved.of(key, &wanted.key()) {
             return Ok(known);
         }
-        // What was verified before this process began is what is booted after it, wherever a tag has moved.
-        let found = match as_noted(boot, &wanted) {
-            Some(noted) => match self.fetches.look(images, key, noted) {
-                Err(Resolution::Failed { passing: false, .. }) => {
-                    self.fetches.look(images, key, wanted.clone())
-                }
-                found => found,
-            },
-            None => self.fetches.look(images, key, wanted.clone()),
-        };
+        let found = noted::look(&self.fetches, images, key, boot, wanted.clone());
         if let Ok(fetched) = &found {
             resolved.note(key, &wanted.key(), fetched.clone());
         }
@@ -290,8 +303,11 @@ impl BootController {
     }
 
     /// How the machine is booted for this image, as its run has it.
-    fn method(&self, key: &ObjectKey) -> Option<Condition> {
+    fn method(&self, key: &ObjectKey, boot: &ServerBootConfiguration) -> Option<Condition> {
         let chosen = self.methods.get(key)?;
+        if !chosen.is_for(boot) {
+            return None;
+        }
         Some(conditions::yes(
             names::CONDITION_BOOT_METHOD,
             chosen.method.as_str(),
@@ -339,11 +355,16 @@ impl BootController {
         } else {
             names::IMAGE_KIND_BOOT
         };
+        let reference = boot.spec.image.as_deref().unwrap_or_default();
+        let wanted = [
+            (names::IMAGE_DIGEST, digest.as_str()),
+            (names::IMAGE_KIND, kind),
+            (names::IMAGE_REFERENCE, reference),
+        ];
         let noted = boot.annotations();
-        if noted.get(names::IMAGE_DIGEST) == Some(digest)
-            && noted
-                .get(names::IMAGE_KIND)
-                .is_some_and(|known| known == kind)
+        if wanted
+            .iter()
+            .all(|(name, value)| noted.get(*name).is_some_and(|known| known == value))
         {
             return Ok(());
         }
@@ -353,7 +374,7 @@ impl BootController {
             "metadata": {
                 "name": boot.name_any(),
                 "namespace": boot.namespace(),
-                "annotations": { names::IMAGE_DIGEST: digest, names::IMAGE_KIND: kind },
+                "annotations": BTreeMap::from(wanted),
             },
         });
         let objects = &self.context.boots.objects;
@@ -401,7 +422,7 @@ impl BootController {
             boot.metadata.generation,
             Timestamp::now(),
         );
-        if let Some(method) = self.method(&ObjectKey::of(boot)) {
+        if let Some(method) = self.method(&ObjectKey::of(boot), boot) {
             conditions::set(
                 &mut status.conditions,
                 method,
@@ -473,6 +494,11 @@ impl Reconcile for BootController {
         if resolution == Resolution::UnderWay && is_ready(&boot) {
             return Ok(Next::Done);
         }
+        // Nothing is known of a Secret that cannot be read for now, so nothing new is said.
+        let is_unread = ignition == Ignition::Unknown || matches!(pull, Pull::Unknown(_));
+        if is_unread && is_ready(&boot) {
+            return Ok(Next::After(PENDING));
+        }
         let decision = decide(&Observed {
             image,
             mode: boot.annotations().get(names::BOOT_MODE).map(String::as_str),
@@ -507,27 +533,6 @@ fn is_ready(boot: &ServerBootConfiguration) -> bool {
     ready && boot.annotations().contains_key(names::IMAGE_DIGEST)
 }
 
-/// The image by the digest that it was resolved to when it was found to be good.
-fn as_noted(boot: &ServerBootConfiguration, wanted: &Wanted) -> Option<Wanted> {
-    let digest = boot.annotations().get(names::IMAGE_DIGEST)?;
-    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
-    if !is_ready(boot) || hex.len() != 64 {
-        return None;
-    }
-    let mut noted = wanted.clone();
-    match &mut noted.image.reference {
-        ImageReference::Oci(oci) if oci.digest.is_none() => {
-            oci.tag = None;
-            oci.digest = Some(format!("sha256:{hex}"));
-        }
-        ImageReference::Url(_) if noted.image.sha256.is_none() => {
-            noted.image.sha256 = Some(hex.to_owned());
-        }
-        _ => return None,
-    }
-    Some(noted)
-}
-
 fn ignition_secret(boot: &ServerBootConfiguration) -> Option<&str> {
     let reference = boot.spec.ignition_secret_ref.as_ref();
     reference
@@ -545,4 +550,45 @@ fn owned(boot: &ServerBootConfiguration) -> ServerBootConfigurationStatus {
         ],
     );
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_an_earlier_claim_was_booted_says_nothing_of_this_one() {
+        let at: Timestamp = "2026-11-26T06:00:00Z".parse().unwrap();
+        let chosen = |claim: Option<&str>| Chosen {
+            method: BootMethod::Network,
+            why: "it can".into(),
+            at,
+            claim: claim.map(str::to_owned),
+        };
+        let boot = |made: Timestamp, owner: &str| -> ServerBootConfiguration {
+            serde_json::from_value(json!({
+                "apiVersion": ServerBootConfiguration::api_version(&()),
+                "kind": "ServerBootConfiguration",
+                "metadata": {
+                    "name": "web",
+                    "creationTimestamp": made.to_string(),
+                    "ownerReferences": [{
+                        "apiVersion": "metal.ironcore.dev/v1alpha1",
+                        "kind": if owner.is_empty() { "Other" } else { "ServerClaim" },
+                        "name": "web",
+                        "uid": owner,
+                    }],
+                },
+                "spec": { "serverRef": { "name": "s" } },
+            }))
+            .unwrap()
+        };
+        let later = at + Duration::from_secs(5);
+        let of = |claim: Option<&str>, made, owner| chosen(claim).is_for(&boot(made, owner));
+        assert!(of(Some("u1"), at, "u1"));
+        assert!(!of(Some("u1"), at, "u2"));
+        // Without a claim to tell them apart the times do.
+        assert!(of(None, at, "u1") && !of(None, later, "u1"));
+        assert!(of(Some("u1"), at, "") && !of(Some("u1"), later, ""));
+    }
 }

@@ -178,7 +178,9 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         ),
         Ignition::Unknown => pending(
             "IgnitionSecretUnread",
-            format!("the Secret {secret} could not be read: it is tried again"),
+            format!(
+                "the Secret {secret} could not be read: it is tried again. Corten needs the right to get it: bind the ClusterRole corten-read-secrets in its namespace"
+            ),
         ),
         Ignition::Present(IgnitionForm::NoKey) => error(
             "IgnitionSecretInvalid",
@@ -225,7 +227,9 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
         Pull::Unknown(secret) => {
             return Decision::Pending {
                 reason: "PullSecretUnread",
-                message: format!("the Secret {secret} could not be read: it is tried again"),
+                message: format!(
+                    "the Secret {secret} could not be read: it is tried again. Corten needs the right to get it: bind the ClusterRole corten-read-secrets in its namespace"
+                ),
             };
         }
     }

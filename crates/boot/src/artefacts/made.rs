@@ -97,7 +97,7 @@ impl Workshop {
         let limit = bytes.len() as u64;
         let held = images
             .cache()
-            .store(None, limit, stream::iter([Ok(Bytes::from(bytes))]))
+            .store(None, None, limit, stream::iter([Ok(Bytes::from(bytes))]))
             .await
             .map_err(|error| Refusal::NotNow(error.to_string()))?;
         if made.len() >= MANY {

@@ -1,4 +1,3 @@
-use futures::stream;
 use url::Url;
 
 use super::*;
@@ -101,19 +100,13 @@ async fn a_disk_image_is_served_beside_the_probe_that_writes_it() {
     let store = store(folder.path());
     let mut disk = vec![0u8; 1024];
     disk[510..512].copy_from_slice(&[0x55, 0xaa]);
-    let held = store
-        .images
-        .cache()
-        .store(None, 4096, stream::iter([Ok(Bytes::from(disk.clone()))]))
-        .await
-        .unwrap();
-    // What is in the cache is not fetched again, so that no server is needed.
-    let reference = Reference::Url(Url::parse("http://127.0.0.1:1/disk.raw").unwrap());
+    let url = crate::image::tests::serve_file(disk.clone()).await;
+    let reference = Reference::Url(url);
     let request = Request {
         reference: &reference,
         architecture: "amd64",
         credentials: None,
-        sha256: Some(&held.sha256),
+        sha256: None,
     };
     let digest = store.images.resolve(&request).await.unwrap().digest;
     let ticket = ticket("claim-1");

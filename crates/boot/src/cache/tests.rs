@@ -24,39 +24,92 @@ async fn what_has_another_digest_leaves_nothing_behind() {
     let cache = Cache::open(folder.path(), 100).unwrap();
     let wanted = sha256(b"good");
     assert!(matches!(
-        cache.store(Some(&wanted), 100, stream(b"evil")).await,
+        cache.store(Some(&wanted), None, 100, stream(b"evil")).await,
         Err(CacheError::Mismatch { .. })
     ));
     assert!(cache.get(&wanted).await.unwrap().is_none());
     assert!(matches!(
-        cache.store(None, 3, stream(b"long")).await,
+        cache.store(None, None, 3, stream(b"long")).await,
         Err(CacheError::TooLong { limit: 3 })
     ));
     let broken = futures::stream::iter([Ok(Bytes::from_static(b"go")), Err("cut".into())]);
     assert!(matches!(
-        cache.store(Some(&wanted), 100, broken).await,
+        cache.store(Some(&wanted), None, 100, broken).await,
         Err(CacheError::Source(_))
     ));
     assert_eq!(files(folder.path()), 0);
 }
 
+fn place(path: &str) -> Place {
+    Place::of(
+        &url::Url::parse("https://files.example")
+            .unwrap()
+            .join(path)
+            .unwrap(),
+    )
+}
+
 #[tokio::test]
-async fn many_who_ask_at_once_cause_one_fetch() {
+async fn many_who_ask_at_once_cause_one_download_and_each_asks_for_access() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path(), 100).unwrap();
-    let count = AtomicUsize::new(0);
-    let wanted = sha256(b"bytes");
+    let (asked, taken) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let (wanted, place) = (sha256(b"bytes"), place("/a"));
     let all = futures::future::join_all((0..20).map(|_| {
-        cache.fetch(&wanted, 100, async || {
-            count.fetch_add(1, Ordering::Relaxed);
+        cache.fetch(&wanted, &place, 100, async || {
+            asked.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            Ok::<_, CacheError>(stream(b"bytes"))
+            let taken = taken.clone();
+            Ok::<_, CacheError>(stream(b"bytes").inspect(move |_| {
+                taken.fetch_add(1, Ordering::Relaxed);
+            }))
         })
     }))
     .await;
     assert!(all.iter().all(Result::is_ok));
-    assert_eq!(count.load(Ordering::Relaxed), 1);
+    assert_eq!(taken.load(Ordering::Relaxed), 2, "chunks");
+    assert_eq!(asked.load(Ordering::Relaxed), 20);
     assert!(cache.flights.lock().is_empty());
+}
+
+#[tokio::test]
+async fn what_one_place_gave_another_has_to_give_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let wanted = sha256(b"bytes");
+    let cache = Cache::open(folder.path(), 8).unwrap();
+    let held = cache
+        .store(None, Some(&place("/a")), 8, stream(b"bytes"))
+        .await
+        .unwrap();
+    for cache in [&cache, &Cache::open(folder.path(), 8).unwrap()] {
+        let other = async || Ok::<_, CacheError>(stream(b"other"));
+        assert!(matches!(
+            cache.fetch(&wanted, &place("/b"), 8, other).await,
+            Err(CacheError::Mismatch { .. })
+        ));
+        let refused = async || Err::<futures::stream::Empty<_>, _>(CacheError::Full);
+        assert!(
+            cache
+                .fetch(&wanted, &place("/a"), 8, refused)
+                .await
+                .is_err()
+        );
+        // Its word is enough: what it would send is not looked at.
+        assert!(cache.fetch(&wanted, &place("/a"), 8, other).await.is_ok());
+    }
+    // Bytes that are here do not count twice, also where they are in use and the cache is full.
+    let same = async || Ok::<_, CacheError>(stream(b"bytes"));
+    assert!(cache.fetch(&wanted, &place("/b"), 8, same).await.is_ok());
+    drop(held);
+    for path in 0..100 {
+        let same = async || Ok::<_, CacheError>(stream(b"bytes"));
+        let place = place(&format!("/{path}"));
+        assert!(cache.fetch(&wanted, &place, 8, same).await.is_ok());
+    }
+    assert_eq!(places_at(&folder.path().join(&wanted)).len(), MOST_PLACES);
+    assert_eq!(files(folder.path()), 2);
+    cache.store(None, None, 8, stream(b"else")).await.unwrap();
+    assert_eq!(files(folder.path()), 1, "notes go with their file");
 }
 
 #[tokio::test]
@@ -64,7 +117,7 @@ async fn what_was_damaged_while_nobody_looked_is_not_served() {
     let folder = tempfile::tempdir().unwrap();
     let digest = Cache::open(folder.path(), 100)
         .unwrap()
-        .store(None, 100, stream(b"bytes"))
+        .store(None, None, 100, stream(b"bytes"))
         .await
         .unwrap()
         .sha256;
@@ -88,15 +141,19 @@ async fn what_was_damaged_while_nobody_looked_is_not_served() {
 async fn the_least_used_goes_first_and_what_is_held_never() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path(), 10).unwrap();
-    let held = cache.store(None, 10, stream(b"aaaa")).await.unwrap();
-    let other = cache.store(None, 10, stream(b"bbbb")).await.unwrap().sha256;
-    let third = cache.store(None, 10, stream(b"cccc")).await.unwrap();
+    let held = cache.store(None, None, 10, stream(b"aaaa")).await.unwrap();
+    let other = cache
+        .store(None, None, 10, stream(b"bbbb"))
+        .await
+        .unwrap()
+        .sha256;
+    let third = cache.store(None, None, 10, stream(b"cccc")).await.unwrap();
     assert!(cache.get(&other).await.unwrap().is_none());
     assert!(matches!(
-        cache.store(None, 10, stream(b"dddd")).await,
+        cache.store(None, None, 10, stream(b"dddd")).await,
         Err(CacheError::Full)
     ));
     drop(third);
-    assert!(cache.store(None, 10, stream(b"dddd")).await.is_ok());
+    assert!(cache.store(None, None, 10, stream(b"dddd")).await.is_ok());
     assert!(held.path.exists());
 }

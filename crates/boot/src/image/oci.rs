@@ -10,7 +10,7 @@ use url::Url;
 use super::credentials::Login;
 use super::resolved::{Kind, Packing, Part, Resolved};
 use super::{ImageError, Images, Request, fetch};
-use crate::cache::{CacheError, Held, is_sha256};
+use crate::cache::{CacheError, Held, Place, is_sha256};
 use crate::links::name;
 use crate::ramdisk::index::sha256;
 
@@ -235,15 +235,22 @@ impl Registry<'_> {
                 self.get(&format!("blobs/{}", layer.digest)).await?,
             ))
         };
-        self.images.cache.fetch(digest, layer.size, source).await
+        let place = Place::of(&self.url(&format!("blobs/{}", layer.digest))?);
+        self.images
+            .cache
+            .fetch(digest, &place, layer.size, source)
+            .await
+    }
+
+    fn url(&self, path: &str) -> Result<Url, ImageError> {
+        self.base
+            .join(path)
+            .map_err(|_| ImageError::Malformed("the reference makes no URL".into()))
     }
 
     /// A GET below the repository; a challenge is answered once.
     async fn get(&self, path: &str) -> Result<reqwest::Response, ImageError> {
-        let url = self
-            .base
-            .join(path)
-            .map_err(|_| ImageError::Malformed("the reference makes no URL".into()))?;
+        let url = self.url(path)?;
         let mut authorization = self.authorization.lock().await;
         let answer =
             fetch::get(&self.images.client, &url, ACCEPT, authorization.as_deref()).await?;

@@ -73,6 +73,14 @@ async fn answer(State(site): State<Arc<Site>>, request: Incoming) -> Response {
     }
 }
 
+/// One file at `/file`.
+pub(crate) async fn serve_file(bytes: Vec<u8>) -> ::url::Url {
+    let mut site = Site::default();
+    site.files.insert("/file".into(), bytes);
+    let (host, _) = serve(site).await;
+    format!("http://{host}/file").parse().unwrap()
+}
+
 async fn serve(site: Site) -> (String, Arc<Site>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -84,6 +92,12 @@ async fn serve(site: Site) -> (String, Arc<Site>) {
 
 fn images(host: &str) -> (tempfile::TempDir, Images) {
     let folder = tempfile::tempdir().unwrap();
+    let images = reopened(&folder, &[host]);
+    (folder, images)
+}
+
+/// As after a restart.
+fn reopened(folder: &tempfile::TempDir, insecure: &[&str]) -> Images {
     let cache = Arc::new(Cache::open(folder.path(), 1 << 20).unwrap());
     let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
         rustls::crypto::ring::default_provider(),
@@ -93,10 +107,10 @@ fn images(host: &str) -> (tempfile::TempDir, Images) {
     .with_root_certificates(rustls::RootCertStore::empty())
     .with_no_client_auth();
     let options = Options {
-        insecure: vec![host.to_owned()],
+        insecure: insecure.iter().map(|host| (*host).to_owned()).collect(),
         ..Options::default()
     };
-    (folder, Images::new(cache, tls, options).unwrap())
+    Images::new(cache, tls, options).unwrap()
 }
 
 const KERNEL: &str = "application/vnd.ironcore.image.kernel";
@@ -209,6 +223,60 @@ async fn a_private_image_is_pulled_with_its_login_which_no_other_host_sees() {
         ),
         (1, 0)
     );
+}
+
+#[tokio::test]
+async fn knowing_the_digest_of_a_private_file_does_not_open_it() {
+    let kernel = small_pe(pe::AMD64, 0);
+    let mut site = Site {
+        login: Some("me:secret"),
+        ..Site::default()
+    };
+    let blob = image(&mut site, &kernel);
+    site.files.insert("/liar".into(), b"anything".to_vec());
+    // A repository of the thief's own, whose manifest names layers that were never pushed to it.
+    let mut thief = Site::default();
+    image(&mut thief, &kernel);
+    thief
+        .files
+        .retain(|path, _| path.starts_with("/v2/os/manifests/"));
+    let (theirs, _) = serve(thief).await;
+    let (host, _) = serve(site).await;
+    let (folder, images) = images(&host);
+    let json = format!(
+        r#"{{"auths":{{"{host}":{{"auth":"{}"}}}}}}"#,
+        base64::engine::general_purpose::STANDARD.encode("me:secret")
+    );
+    let credentials = Credentials::read(json.as_bytes()).unwrap();
+    pull(&images, &host, "amd64", Some(&credentials))
+        .await
+        .unwrap();
+
+    for images in [&images, &reopened(&folder, &[&host, &theirs])] {
+        let digest = sha256(&kernel);
+        // The place that has it does not give it to whoever has no login, and another place has to have it itself.
+        assert!(matches!(
+            load(images, &host, &blob, Some(&digest)).await,
+            Err(ImageError::Login(_))
+        ));
+        assert!(matches!(
+            load(images, &host, "/liar", Some(&digest)).await,
+            Err(ImageError::Cache(CacheError::Mismatch { .. }))
+        ));
+    }
+    let images = reopened(&folder, &[&host, &theirs]);
+    assert!(matches!(
+        pull(&images, &theirs, "amd64", None).await,
+        Err(ImageError::Missing(_))
+    ));
+    // Its owner, who has proved it, is served without a second download.
+    let file = folder.path().join(sha256(&kernel));
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&file).unwrap());
+    let before = inode();
+    pull(&images, &host, "amd64", Some(&credentials))
+        .await
+        .unwrap();
+    assert_eq!(inode(), before);
 }
 
 #[tokio::test]

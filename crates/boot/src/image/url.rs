@@ -8,7 +8,7 @@ use url::Url;
 
 use super::resolved::{Kind, Packing, Part, Resolved, recognise};
 use super::{ImageError, Images, Request, fetch};
-use crate::cache::Held;
+use crate::cache::{Held, Place};
 use crate::links::name;
 use crate::uki::pe;
 
@@ -142,17 +142,16 @@ async fn file(images: &Images, url: &Url, sha256: Option<&str>) -> Result<Held, 
             Ok(fetch::stream(answer))
         }
     };
+    let (place, limit) = (Place::of(url), images.options.limit);
     match sha256 {
         Some(sha256) => {
-            images
-                .cache
-                .fetch(&sha256.to_ascii_lowercase(), images.options.limit, source)
-                .await
+            let sha256 = sha256.to_ascii_lowercase();
+            images.cache.fetch(&sha256, &place, limit, source).await
         }
         None if images.options.require_sha256 => Err(ImageError::NoDigest),
         None => Ok(images
             .cache
-            .store(None, images.options.limit, source().await?)
+            .store(None, Some(&place), limit, source().await?)
             .await?),
     }
 }
