@@ -181,6 +181,8 @@ pub const CONDITION_IDENTITY_DISPUTED: &str = "IdentityDisputed";
 pub const CONDITION_ERASED: &str = "Erased";
 /// Server: the machine is confirmed off for the release that is under way.
 pub const CONDITION_POWERED_OFF: &str = "PoweredOff";
+/// ServerRun: it did what it is for, or why not.
+pub const CONDITION_SUCCEEDED: &str = "Succeeded";
 /// ServerClaim: it has a server, or why not.
 pub const CONDITION_BOUND: &str = "Bound";
 /// ServerClaim: its server is being given back, and what that waits for.

@@ -17,7 +17,7 @@ use corten_api::{
 use corten_boot::image::credentials::Credentials;
 use corten_kit::{Driver, Next, ObjectKey, Reconcile, Subject, conditions};
 use corten_lifecycle::{
-    boot::{Decision, Ignition, Observed, Pull, Resolution, decide},
+    boot::{Decision, Ignition, Observed, Pull, Resolution, UserData, decide},
     image::ImageReference,
     inband::BootMethod,
     run::Step,
@@ -34,6 +34,7 @@ use crate::{
     Context,
     config::{FetchedImage, Images, WantedImage},
     failure::Failure,
+    inband::cloud_init,
 };
 use fetches::{Fetches, Wanted};
 pub(crate) use resolved::ResolvedImages;
@@ -227,6 +228,40 @@ impl BootController {
             Err(error) => {
                 tracing::debug!(boot = %boot.name_any(), %error, "pull Secret not read");
                 (Pull::Unknown(at), None)
+            }
+        }
+    }
+
+    /// The claim's Secret with user data.
+    async fn user_data(&self, boot: &ServerBootConfiguration) -> UserData {
+        let namespace = boot.namespace().unwrap_or_default();
+        let mut owners = boot.owner_references().iter();
+        let claim = owners
+            .find(|owner| owner.kind == "ServerClaim")
+            .and_then(|owner| {
+                let key = ObjectKey::namespaced(&namespace, &owner.name);
+                let claim = self.context.claims.store.get(&key)?;
+                (claim.uid().as_ref() == Some(&owner.uid)).then_some(claim)
+            });
+        let reference = claim
+            .as_ref()
+            .and_then(|claim| claim.spec.user_data_ref.as_ref());
+        let Some(name) = reference
+            .map(|reference| &reference.name)
+            .filter(|name| !name.is_empty())
+        else {
+            return UserData::NotWanted;
+        };
+        let at = format!("{namespace}/{name}");
+        match self.context.connector.secrets.core(&namespace, name).await {
+            Ok(secret) => match cloud_init(&secret) {
+                Ok(_) => UserData::Present,
+                Err(why) => UserData::Invalid(at, why),
+            },
+            Err(error) if error.is_not_found() => UserData::Missing(at),
+            Err(error) => {
+                tracing::debug!(boot = %boot.name_any(), %error, "user data not read");
+                UserData::Unknown(at)
             }
         }
     }
@@ -478,6 +513,7 @@ impl Reconcile for BootController {
             ignition_secret(&boot).unwrap_or_default()
         );
         let image = boot.spec.image.as_deref().unwrap_or_default();
+        let user_data = self.user_data(&boot).await;
         let (pull, login) = self.pull(&boot).await;
         let resolution = match self.images() {
             Some(images) if pull == Pull::Fine => match self.resolve(&images, key, &boot, login) {
@@ -495,7 +531,9 @@ impl Reconcile for BootController {
             return Ok(Next::Done);
         }
         // Nothing is known of a Secret that cannot be read for now, so nothing new is said.
-        let is_unread = ignition == Ignition::Unknown || matches!(pull, Pull::Unknown(_));
+        let is_unread = ignition == Ignition::Unknown
+            || matches!(pull, Pull::Unknown(_))
+            || matches!(user_data, UserData::Unknown(_));
         if is_unread && is_ready(&boot) {
             return Ok(Next::After(PENDING));
         }
@@ -507,13 +545,18 @@ impl Reconcile for BootController {
             secret: &secret,
             ignition,
             hints: self.hints(server),
+            user_data: user_data.clone(),
             pull,
             resolution,
         });
         self.note_image(&boot, &decision).await?;
         self.record(&boot, &decision).await?;
         Ok(match decision {
-            Decision::Ready { .. } if ignition == Ignition::NotWanted => Next::Done,
+            Decision::Ready { .. }
+                if ignition == Ignition::NotWanted && user_data == UserData::NotWanted =>
+            {
+                Next::Done
+            }
             Decision::Ready { .. } => Next::After(READY),
             Decision::Pending { .. } => Next::After(PENDING),
             // Secrets and hints can be mended without the boot configuration changing.

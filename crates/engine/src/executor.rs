@@ -11,9 +11,12 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use corten_api::corten::{
-    DriveErasure, EraseClass, Intent, Observation, RunPhase, ServerRun, ServerRunStatus,
-    StepOutcome, StepResult,
+use corten_api::{
+    corten::{
+        DriveErasure, EraseClass, Intent, Observation, RunPhase, ServerRun, ServerRunStatus,
+        StepOutcome, StepResult,
+    },
+    names,
 };
 use corten_kit::Lease;
 use corten_lifecycle::run::{self, Before, Phase, Settlement, Step};
@@ -357,11 +360,15 @@ impl<R: Records, L: Right> Executor<R, L> {
         corten_kit::conditions::set(
             &mut status.conditions,
             match phase {
-                Phase::Succeeded => corten_kit::conditions::yes("Succeeded", "Done", message),
-                Phase::OutcomeUnknown => {
-                    corten_kit::conditions::unknown("Succeeded", "OutcomeUnknown", message)
+                Phase::Succeeded => {
+                    corten_kit::conditions::yes(names::CONDITION_SUCCEEDED, "Done", message)
                 }
-                _ => corten_kit::conditions::no("Succeeded", "NotDone", message),
+                Phase::OutcomeUnknown => corten_kit::conditions::unknown(
+                    names::CONDITION_SUCCEEDED,
+                    "OutcomeUnknown",
+                    message,
+                ),
+                _ => corten_kit::conditions::no(names::CONDITION_SUCCEEDED, "NotDone", message),
             },
             run.metadata.generation,
             now,

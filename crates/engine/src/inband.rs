@@ -7,6 +7,8 @@ mod answers;
 mod data;
 mod images;
 
+pub(crate) use data::cloud_init;
+
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;

@@ -14,6 +14,7 @@ mod wakes;
 use std::{sync::Arc, time::Duration};
 
 use corten_api::corten::ServerRun;
+use corten_boot::windows::Windows;
 use corten_kit::{Driver, Lease, Next, ObjectKey, Objects, Reconcile, ReconcileError, gate};
 use corten_lifecycle::server::{self as rules, Act, Decision, Reach};
 use dashmap::DashMap;
@@ -79,6 +80,8 @@ pub(crate) struct Controller {
     pub(crate) executor: Executor<Objects<ServerRun>, Lease>,
     /// What this process has read itself, by Server. Nothing here is a record.
     memory: DashMap<ObjectKey, observe::Memory>,
+    /// Which machines came by DHCP, and were let in.
+    pub(crate) windows: Windows,
     /// Since when probes are listened to.
     began: jiff::Timestamp,
     /// Inventories read at once: each holds some hundred kilobytes of documents meanwhile.
@@ -100,6 +103,7 @@ pub(crate) fn start(ctx: &Context, term: &CancellationToken, tasks: &mut JoinSet
         guards: guard::Guards::new(ctx, runs.clone()),
         executor: Executor::new(ctx.runs.objects.clone(), ctx.lease.clone()),
         memory: DashMap::new(),
+        windows: Windows::default(),
         began: jiff::Timestamp::now(),
         readings: Semaphore::new(ctx.config.onboarding.max(1)),
         ctx: ctx.clone(),

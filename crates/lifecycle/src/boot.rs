@@ -37,6 +37,22 @@ pub enum IgnitionForm {
     NotText,
 }
 
+/// What is known of the Secret with user data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum UserData {
+    /// None is referred to.
+    #[default]
+    NotWanted,
+    /// It is there, with something to serve.
+    Present,
+    /// There is no such Secret.
+    Missing(String),
+    /// It is there, and this is wrong with it.
+    Invalid(String, &'static str),
+    /// It could not be read for now.
+    Unknown(String),
+}
+
 /// What is known of the pull Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Pull {
@@ -94,6 +110,8 @@ pub struct Observed<'a> {
     pub secret: &'a str,
     /// The ignition Secret.
     pub ignition: Ignition,
+    /// The claim's user data.
+    pub user_data: UserData,
     /// The Secret with the registry's logins.
     pub pull: Pull,
     /// What is wrong with the root-device hints, if something is.
@@ -176,12 +194,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
             "IgnitionSecretMissing",
             format!("there is no Secret {secret}: create it with the key ignition"),
         ),
-        Ignition::Unknown => pending(
-            "IgnitionSecretUnread",
-            format!(
-                "the Secret {secret} could not be read: it is tried again. Corten needs the right to get it: bind the ClusterRole corten-read-secrets in its namespace"
-            ),
-        ),
+        Ignition::Unknown => pending("IgnitionSecretUnread", unread(secret)),
         Ignition::Present(IgnitionForm::NoKey) => error(
             "IgnitionSecretInvalid",
             format!("the Secret {secret} has no key ignition: add it"),
@@ -203,8 +216,31 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
     }
 }
 
-/// The image itself, when all that it needs beside it is there.
+/// The user data, then the image itself, when all that it needs beside it is there.
 fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
+    match &observed.user_data {
+        UserData::NotWanted | UserData::Present => {}
+        UserData::Missing(secret) => {
+            return Decision::Pending {
+                reason: "UserDataSecretMissing",
+                message: format!(
+                    "there is no Secret {secret}, which the claim's userDataRef names: create it with the key user-data"
+                ),
+            };
+        }
+        UserData::Invalid(secret, why) => {
+            return Decision::Error {
+                reason: "UserDataSecretInvalid",
+                message: format!("the Secret {secret} {why}"),
+            };
+        }
+        UserData::Unknown(secret) => {
+            return Decision::Pending {
+                reason: "UserDataSecretUnread",
+                message: unread(secret),
+            };
+        }
+    }
     match &observed.pull {
         Pull::Fine => {}
         Pull::Missing(secret) => {
@@ -227,9 +263,7 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
         Pull::Unknown(secret) => {
             return Decision::Pending {
                 reason: "PullSecretUnread",
-                message: format!(
-                    "the Secret {secret} could not be read: it is tried again. Corten needs the right to get it: bind the ClusterRole corten-read-secrets in its namespace"
-                ),
+                message: unread(secret),
             };
         }
     }
@@ -302,6 +336,12 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
     }
 }
 
+fn unread(secret: &str) -> String {
+    format!(
+        "the Secret {secret} could not be read: it is tried again. Corten needs the right to get it: bind the ClusterRole corten-read-secrets in its namespace"
+    )
+}
+
 /// Looks at the contents of an ignition Secret: the values of its keys `ignition` and `format`.
 pub fn form(ignition: Option<&[u8]>, format: Option<&[u8]>) -> IgnitionForm {
     let Some(bytes) = ignition else {
@@ -343,6 +383,7 @@ mod tests {
             server_exists: true,
             secret: "team/db-ignition",
             ignition: Ignition::NotWanted,
+            user_data: UserData::NotWanted,
             pull: Pull::Fine,
             hints: None,
             resolution: Resolution::NotWanted,
@@ -410,6 +451,30 @@ mod tests {
             with(failed(false), raw, None),
             Decision::Error { .. }
         ));
+    }
+
+    #[test]
+    fn an_image_is_not_ready_before_its_user_data_is() {
+        let with = |user_data| {
+            decide(&Observed {
+                user_data,
+                ..observed()
+            })
+        };
+        let at = || "team/web-data".to_owned();
+        assert_eq!(with(UserData::Present), ready(BootMode::Diskless));
+        for (data, wanted) in [
+            (UserData::Missing(at()), "UserDataSecretMissing"),
+            (UserData::Unknown(at()), "UserDataSecretUnread"),
+            (UserData::Invalid(at(), "is empty"), "UserDataSecretInvalid"),
+        ] {
+            match with(data) {
+                Decision::Pending { reason, message } | Decision::Error { reason, message } => {
+                    assert!(reason == wanted && message.contains("team/web-data"));
+                }
+                ready => panic!("{wanted}: {ready:?}"),
+            }
+        }
     }
 
     #[test]

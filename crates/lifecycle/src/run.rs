@@ -220,6 +220,8 @@ pub struct Closed {
     pub phase: Phase,
     /// When it ended.
     pub finished_at: Timestamp,
+    /// Why it ended so, for people.
+    pub message: String,
 }
 
 /// What evidence says of an intent whose deadline has passed.

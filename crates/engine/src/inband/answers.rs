@@ -1,10 +1,12 @@
 //! One answer for each question of the boot services, without a rule.
 
+use std::collections::BTreeSet;
+
 use corten_api::{
     corten::{DriveErasure, EraseClass, StepOutcome},
     metal::Server,
 };
-use corten_boot::{Caller, Refusal, Target, Ticket};
+use corten_boot::{Caller, Refusal, Target, Ticket, machine, windows::Window};
 use corten_kit::{ObjectKey, Subject, conditions};
 use corten_lifecycle::{
     identity::Identity,
@@ -17,7 +19,7 @@ use corten_wire::{
     EraseGrant, EraseMethod, Hello, Outcome as Told, Progress, Registration, Report,
     RootDeviceHints, Task, Verdict, Welcome, WriteGrant,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -29,6 +31,8 @@ const BETWEEN: &str = ", ";
 
 /// A probe with nothing to do asks again after so many seconds.
 const AGAIN: u32 = 5;
+/// That a machine was let in is remembered for so long at least: longer than what it was let in for is due.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(2);
 /// Drives that one report may name.
 const DRIVES: usize = 512;
 
@@ -40,25 +44,52 @@ impl Controller {
         let key = ObjectKey::of(&*server);
         let seen = self.look(&key).await?;
         let nonce = inband::window(&seen.observed).map_err(Refusal::NotDue)?;
-        Ok(Ticket {
+        let ticket = Ticket {
             server: key.name().to_owned(),
-            server_uid: seen.observed.record.uid,
+            server_uid: seen.observed.record.uid.clone(),
             nonce,
-        })
+        };
+        // What cannot be served yet does not cost the machine its one entrance.
+        self.boots(&seen, &ticket)?;
+        self.windows.open(self.declared(&seen, ticket));
+        self.windows.admit(caller, Timestamp::now())
+    }
+
+    /// The window that is open for a boot, as the rules have it. That it was used is remembered beside it.
+    fn declared(&self, seen: &Seen, ticket: Ticket) -> Window {
+        let claim = seen.observed.claim.as_ref();
+        let interfaces = seen.server.status.iter();
+        Window {
+            // An image that lives in memory is booted at each start; all else is booted once.
+            renewable: claim.is_some_and(|claim| claim.diskless && claim.uid == ticket.nonce),
+            ticket,
+            system_uuid: machine::system_uuid(&seen.server.spec.system_uuid),
+            macs: interfaces
+                .flat_map(|status| &status.network_interfaces)
+                .filter_map(|nic| machine::mac(&nic.mac_address))
+                .collect(),
+            addresses: BTreeSet::new(),
+            until: Timestamp::now() + seen.observed.policy.probe_timeout.max(REMEMBERED),
+        }
+    }
+
+    /// What a boot boots, as the objects are now.
+    fn boots(&self, seen: &Seen, ticket: &Ticket) -> Result<Target, Refusal> {
+        match inband::boots(&seen.observed, &ticket.nonce).map_err(Refusal::NotDue)? {
+            // The probe that writes an image needs that too; the store serves its ramdisk beside an image of a disk.
+            Boots::Probe if writes(seen) => image(self, seen),
+            Boots::Probe => Ok(Target::Probe),
+            Boots::Image => image(self, seen),
+        }
     }
 
     pub(crate) async fn target(&self, ticket: &Ticket) -> Result<Target, Refusal> {
         let seen = self.look_at(ticket).await?;
-        match inband::boots(&seen.observed, &ticket.nonce).map_err(Refusal::NotDue)? {
-            // The probe that writes an image needs that too; the store serves its ramdisk beside an image of a disk.
-            Boots::Probe if writes(&seen) => image(self, &seen),
-            Boots::Probe => Ok(Target::Probe),
-            Boots::Image => {
-                let target = image(self, &seen)?;
-                self.served(&seen).await;
-                Ok(target)
-            }
+        let target = self.boots(&seen, ticket)?;
+        if matches!(target, Target::Image { .. }) && !writes(&seen) {
+            self.served(&seen).await;
         }
+        Ok(target)
     }
 
     /// The machine that was switched on for its image asks for it: recorded once, as what shows that it boots it.
@@ -475,6 +506,7 @@ impl Controller {
     /// The one server that the caller says it is. Two that answer to it are none.
     fn whose(&self, caller: &Caller) -> Option<std::sync::Arc<Server>> {
         let uuid = caller.system_uuid.as_deref().unwrap_or_default();
+        let swapped = machine::other_byte_order(uuid);
         let mac = caller.mac.as_deref().unwrap_or_default();
         let servers = self.ctx.servers.store.all();
         let has_mac = |server: &Server| {
@@ -485,7 +517,9 @@ impl Controller {
                 .any(|nic| nic.mac_address.eq_ignore_ascii_case(mac))
         };
         let mut matching = servers.iter().filter(|server| {
-            let same_uuid = !uuid.is_empty() && server.spec.system_uuid.eq_ignore_ascii_case(uuid);
+            // Firmware says the first half of its UUID in either byte order.
+            let is = |uuid: &str| server.spec.system_uuid.eq_ignore_ascii_case(uuid);
+            let same_uuid = !uuid.is_empty() && (is(uuid) || swapped.as_deref().is_some_and(is));
             let same_mac = !mac.is_empty() && has_mac(server);
             match (uuid.is_empty(), mac.is_empty()) {
                 // Both are said: both must be its own, where the server's MAC addresses are known.

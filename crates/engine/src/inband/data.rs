@@ -13,6 +13,7 @@ use corten_lifecycle::{
     server::{Claim, Record},
 };
 use corten_wire::Registration;
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
@@ -150,8 +151,10 @@ impl Controller {
                 .core(&at.namespace, &to.name)
                 .await
                 .map_err(unread)?;
-            data.user_data = value(&secret, "user-data").or_else(|| value(&secret, "userData"));
-            data.network_config = value(&secret, "network-config");
+            let found = cloud_init(&secret).map_err(|why| {
+                Refusal::Conflict(format!("Secret {}/{} {why}", at.namespace, to.name))
+            })?;
+            (data.user_data, data.network_config) = (found.user_data, found.network_config);
         }
         Ok(data)
     }
@@ -215,7 +218,60 @@ fn interfaces(registration: &Registration) -> Vec<NetworkInterface> {
         .collect()
 }
 
-fn value(secret: &k8s_openapi::api::core::v1::Secret, key: &str) -> Option<bytes::Bytes> {
-    let bytes = secret.data.as_ref()?.get(key)?;
-    (bytes.0.len() <= LONGEST).then(|| bytes::Bytes::copy_from_slice(&bytes.0))
+/// What a Secret with user data holds.
+#[derive(Default)]
+pub(crate) struct CloudInit {
+    user_data: Option<bytes::Bytes>,
+    network_config: Option<bytes::Bytes>,
+}
+
+/// Reads the keys of a Secret with user data.
+///
+/// # Errors
+/// What is wrong with the Secret, and what to do.
+pub(crate) fn cloud_init(secret: &Secret) -> Result<CloudInit, &'static str> {
+    let value = |key: &str| {
+        let bytes = secret.data.as_ref()?.get(key)?;
+        Some(bytes::Bytes::copy_from_slice(&bytes.0))
+    };
+    let found = CloudInit {
+        user_data: value("user-data").or_else(|| value("userData")),
+        network_config: value("network-config"),
+    };
+    let parts = || found.user_data.iter().chain(&found.network_config);
+    if parts().count() == 0 {
+        return Err("has none of the keys user-data, userData and network-config: add one");
+    }
+    if parts().any(|part| part.len() > LONGEST) {
+        return Err("has a key of more than 1 MiB: shorten it");
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    #[test]
+    fn user_data_that_cannot_be_served_is_named_and_never_left_out() {
+        let secret = |key: &str, length: usize| Secret {
+            data: Some(BTreeMap::from([(
+                key.to_owned(),
+                ByteString(vec![b'#'; length]),
+            )])),
+            ..Secret::default()
+        };
+        for key in ["user-data", "userData"] {
+            let found = cloud_init(&secret(key, LONGEST)).unwrap();
+            assert_eq!(found.user_data.unwrap().len(), LONGEST);
+        }
+        assert!(cloud_init(&secret("network-config", 3)).is_ok());
+        assert!(cloud_init(&secret("user-data", LONGEST + 1)).is_err());
+        assert!(cloud_init(&secret("data", 3)).is_err());
+        assert!(cloud_init(&Secret::default()).is_err());
+    }
 }

@@ -44,6 +44,13 @@ pub(super) fn start(
             }
         });
     }
+    // A person who removes failed runs has the work tried anew.
+    let gone = send.clone();
+    ctx.runs.store.observe(move |_, old, new| {
+        if let (Some(run), None) = (old, new) {
+            let _ = gone.send(ObjectKey::cluster(&run.spec.server_ref.name));
+        }
+    });
     let runs = ctx.runs.store.clone();
     forward(
         ctx.runs.store.subscribe(),

@@ -233,6 +233,12 @@ impl Closed {
             occasion: run.spec.occasion.clone(),
             phase,
             finished_at: status.finished_at.unwrap_or_else(|| created(run)),
+            message: status
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == names::CONDITION_SUCCEEDED)
+                .map(|condition| condition.message.clone())
+                .unwrap_or_default(),
         })
     }
 }

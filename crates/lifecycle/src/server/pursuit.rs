@@ -6,7 +6,7 @@ use corten_api::metal::PowerState;
 
 use crate::{
     plan::Plan,
-    run::{Kind, Outcome, Phase, Run, Step},
+    run::{Closed, Kind, Outcome, Phase, Run, Step},
 };
 
 use super::{
@@ -209,7 +209,13 @@ pub(crate) fn start(o: &Observed, base: Decision, plan: Plan) -> Decision {
         if !anew && plan.kind != Kind::Release && failed.len() >= RUNS {
             return base.blocked(
                 "GivenUp",
-                format!("{} failed {} times; see its ServerRuns. It is tried again when the BMC has been away and answers again", plan.kind.as_str(), failed.len()),
+                format!(
+                    "{} failed {} times, at last: {}. Mend that, then delete its failed ServerRuns of kind {} to have it tried anew; it also is when the BMC has been away and answers again",
+                    plan.kind.as_str(),
+                    failed.len(),
+                    why(last),
+                    plan.kind.as_str(),
+                ),
             );
         }
         if !anew && o.now < next {
@@ -217,14 +223,23 @@ pub(crate) fn start(o: &Observed, base: Decision, plan: Plan) -> Decision {
                 .blocked(
                     "WaitingToRetry",
                     format!(
-                        "{} failed, its last ServerRun says why; it is tried again at {next}",
-                        plan.kind.as_str()
+                        "{} failed: {}. It is tried again at {next}",
+                        plan.kind.as_str(),
+                        why(last),
                     ),
                 )
                 .until(next);
         }
     }
     base.with(Act::StartRun(plan))
+}
+
+fn why(run: &Closed) -> &str {
+    if run.message.is_empty() {
+        "its last ServerRun says why"
+    } else {
+        &run.message
+    }
 }
 
 /// So many runs in a row may fail for one occasion.

@@ -435,7 +435,7 @@ impl Bench {
                 self.iron.erased.push(serial.clone());
                 self.end(Step::EraseDrive(serial.clone()), Outcome::Succeeded);
             }
-            Act::FinishRun { phase, .. } => {
+            Act::FinishRun { phase, message } => {
                 let run = self.run.take().unwrap();
                 self.closed.insert(
                     0,
@@ -444,6 +444,7 @@ impl Bench {
                         occasion: run.occasion,
                         phase: *phase,
                         finished_at: self.now,
+                        message: message.clone(),
                     },
                 );
             }
@@ -458,6 +459,7 @@ impl Bench {
                         occasion: String::new(),
                         phase: Phase::Failed,
                         finished_at: self.now,
+                        message: String::new(),
                     },
                 );
             }

@@ -375,6 +375,18 @@ fn a_call_that_the_bmc_refuses_is_tried_a_few_times_and_then_given_up_for_a_whil
     }
     assert_eq!(bench.reason(condition::READY), "GivenUp");
     assert!(refused <= 10, "{refused}");
+    // It says why, and what a person can do: without its failed runs it is tried anew.
+    let why = bench.closed[0].message.clone();
+    let shown = decide(&bench.observe());
+    assert!(!why.is_empty());
+    assert!(
+        shown
+            .findings
+            .iter()
+            .any(|f| f.message.contains(&why) && f.message.contains("delete"))
+    );
+    bench.closed.clear();
+    assert_ne!(decide(&bench.observe()).act, Act::Nothing);
 }
 
 #[test]

@@ -698,6 +698,7 @@ fn no_order_of_events_breaks_a_promise_where_a_probe_cleans() {
             occasion: cleaning.occasion.clone(),
             phase: Phase::Failed,
             finished_at,
+            message: String::new(),
         });
     }
     world.bench.policy.shutdown_grace = SignedDuration::from_secs(8);
