@@ -16,6 +16,7 @@ pub use self::{
     },
     server_run::{
         DriveErasure, EraseClass, Intent, Observation, PlannedStep, RunKind, RunPhase,
-        ServerReference, ServerRun, ServerRunSpec, ServerRunStatus, StepOutcome, StepResult,
+        ServerReference, ServerRun, ServerRunSpec, ServerRunStatus, StepOutcome, StepProgress,
+        StepResult,
     },
 };

@@ -9,12 +9,12 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use corten_api::{
     corten::{
         DriveErasure, EraseClass, Intent, Observation, RunPhase, ServerRun, ServerRunStatus,
-        StepOutcome, StepResult,
+        StepOutcome, StepProgress, StepResult,
     },
     names,
 };
@@ -30,6 +30,9 @@ pub use hardware::{Erasure, Hardware, SendError, Sent};
 
 /// How long the reading before a step may take: what was decided is not carried out on the ground of what was true long ago.
 const READING: Duration = Duration::from_secs(30);
+
+/// Progress is written no more often than this.
+const SHOWN: SignedDuration = SignedDuration::from_secs(2);
 
 /// Where runs are recorded. In production the API server; every write carries the observed version.
 pub trait Records: Send + Sync {
@@ -287,6 +290,7 @@ impl<R: Records, L: Right> Executor<R, L> {
         }
         status.phase = Some(RunPhase::Running);
         status.current_step = Some(step.to_string());
+        status.progress = None;
         status.drives = drives;
         status.results.push(StepResult {
             step: step.to_string(),
@@ -300,6 +304,36 @@ impl<R: Records, L: Right> Executor<R, L> {
             .records
             .replace_status(&with_status(run, status))
             .await?)
+    }
+
+    /// Shows how far a probe's work is: once for each tenth, and not after its end.
+    ///
+    /// # Errors
+    /// See [`ExecutorError`].
+    pub async fn progressed(
+        &self,
+        run: &ServerRun,
+        what: &str,
+        percent: u8,
+    ) -> Result<(), ExecutorError> {
+        let now = (self.clock)();
+        let mut status = run.status.clone().unwrap_or_default();
+        let is_shown = status.progress.as_ref().is_some_and(|shown| {
+            let is_near = shown.what == what && percent < shown.percent.saturating_add(10);
+            is_near || shown.at.is_some_and(|at| now.duration_since(at) < SHOWN)
+        });
+        if is_shown || status.current_step.is_none() || status.finished_at.is_some() {
+            return Ok(());
+        }
+        status.progress = Some(StepProgress {
+            what: what.to_owned(),
+            percent,
+            at: Some(now),
+        });
+        self.records
+            .replace_status(&with_status(run, status))
+            .await?;
+        Ok(())
     }
 
     /// Records how a probe's work ended, with what it says of each drive.
@@ -316,6 +350,10 @@ impl<R: Records, L: Right> Executor<R, L> {
     ) -> Result<Arc<ServerRun>, ExecutorError> {
         let mut run = run.clone();
         let status = run.status.get_or_insert_default();
+        // What may have been sent is settled first; a probe says it again.
+        if status.intent.is_some() {
+            return Err(ExecutorError::Unsettled);
+        }
         for told in drives {
             let known = status
                 .drives
@@ -346,6 +384,7 @@ impl<R: Records, L: Right> Executor<R, L> {
         let mut status = run.status.clone().unwrap_or_default();
         status.phase = Some(phase.into());
         status.current_step = None;
+        status.progress = None;
         status.finished_at = Some(now);
         if let Some(intent) = status.intent.take() {
             status.results.push(StepResult {
@@ -391,6 +430,7 @@ impl<R: Records, L: Right> Executor<R, L> {
         let mut status = run.status.clone().unwrap_or_default();
         let started_at = status.intent.take().map_or(now, |intent| intent.written_at);
         status.phase = Some(RunPhase::Running);
+        status.progress = None;
         if let Step::EraseDrive(serial) = step {
             report(
                 &mut status.drives,

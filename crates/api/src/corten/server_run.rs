@@ -95,6 +95,11 @@ open_enum! {
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Step", type_ = "string", json_path = ".status.currentStep"),
     printcolumn(
+        name = "Percent",
+        type_ = "integer",
+        json_path = ".status.progress.percent"
+    ),
+    printcolumn(
         name = "Actor",
         type_ = "string",
         json_path = ".spec.actor",
@@ -168,6 +173,9 @@ pub struct ServerRunStatus {
     /// The step that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_step: Option<String>,
+    /// How far the probe is with the step that is under way, written at each tenth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<StepProgress>,
     /// A call that may have been sent and is not settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
@@ -185,6 +193,22 @@ pub struct ServerRunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// How far long work is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepProgress {
+    /// What is being done.
+    #[serde(default)]
+    pub what: String,
+    /// How much of it, 0 to 100.
+    #[serde(default)]
+    pub percent: u8,
+    /// When this was so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub at: Option<Timestamp>,
 }
 
 /// One mutating call, written before it is sent. Sent at most once, and not after its deadline.

@@ -4,8 +4,8 @@ use std::{cell::Cell, sync::Arc};
 
 use corten_api::{
     corten::{
-        PlannedStep, RunKind, RunPhase, ServerReference, ServerRun, ServerRunSpec, ServerRunStatus,
-        StepOutcome,
+        Intent, Observation, PlannedStep, RunKind, RunPhase, ServerReference, ServerRun,
+        ServerRunSpec, ServerRunStatus, StepOutcome,
     },
     metal::PowerState,
 };
@@ -499,4 +499,66 @@ async fn an_erasure_is_reported_by_serial_number_and_verified_by_nobody() {
     assert_eq!(drives[0].serial_number, "D1");
     assert_eq!(drives[0].class, corten_api::corten::EraseClass::Reported);
     assert!(!drives[0].verified);
+}
+
+#[tokio::test]
+async fn progress_is_written_at_each_tenth_and_goes_with_its_step() {
+    let store = Store::new(&[Step::ProbeErase]);
+    let executor = Executor::new(store.clone(), FOREVER).with_clock(now);
+    let (run, step) = (store.get(), Step::ProbeErase);
+    let started = executor.granted(&run, &step, "start".into(), Vec::new(), String::new());
+    started.await.unwrap();
+    let version = || store.get().metadata.resource_version.unwrap();
+    let before: u64 = version().parse().unwrap();
+    for percent in 0..=100 {
+        pass(3);
+        let run = store.get();
+        executor.progressed(&run, "erasing", percent).await.unwrap();
+    }
+    let shown = store.status().progress.unwrap();
+    assert_eq!((shown.what.as_str(), shown.percent), ("erasing", 100));
+    assert_eq!(version().parse::<u64>().unwrap() - before, 11);
+    // Another word at once costs no write, whatever a probe says.
+    let run = store.get();
+    executor.progressed(&run, "reading back", 0).await.unwrap();
+    assert_eq!(store.status().progress.unwrap().what, "erasing");
+    let ended = executor.reported(
+        &run,
+        &step,
+        StepOutcome::Succeeded,
+        String::new(),
+        Vec::new(),
+    );
+    ended.await.unwrap();
+    assert_eq!(store.status().progress, None);
+}
+
+#[tokio::test]
+async fn a_probes_report_takes_away_no_intent_of_another_step() {
+    let store = Store::new(&[Step::ProbeErase, Step::ForceOff]);
+    let executor = Executor::new(store.clone(), FOREVER).with_clock(now);
+    let (run, step) = (store.get(), Step::ProbeErase);
+    let started = executor.granted(&run, &step, "start".into(), Vec::new(), String::new());
+    started.await.unwrap();
+    {
+        let mut stored = store.0.lock();
+        stored.status.get_or_insert_default().intent = Some(Intent {
+            id: "i".into(),
+            step: Step::ForceOff.to_string(),
+            observed: Observation::default(),
+            written_at: now(),
+            deadline: now(),
+            holder: "me".into(),
+        });
+    }
+    let run = store.get();
+    let refused = executor.reported(
+        &run,
+        &step,
+        StepOutcome::Succeeded,
+        String::new(),
+        Vec::new(),
+    );
+    assert!(matches!(refused.await, Err(ExecutorError::Unsettled)));
+    assert!(store.status().intent.is_some());
 }

@@ -212,6 +212,16 @@ impl Controller {
         let claim = seen.observed.claim.as_ref();
         let orphaned = step == Step::ProbeWrite && claim.is_none_or(|claim| claim.deleting);
         tracing::debug!(server = %seen.key, %step, percent = progress.percent, "the probe is at work");
+        if let Some(run) = &seen.run {
+            let shown = self
+                .executor
+                .progressed(run, &short(&progress.what), progress.percent.min(100))
+                .await;
+            // Shown late, or with the next tenth: the work does not wait for it.
+            if let Err(error) = shown {
+                tracing::debug!(server = %seen.key, %error, "progress not shown");
+            }
+        }
         Ok(if orphaned {
             Verdict::Stop
         } else {
