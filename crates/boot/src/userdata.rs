@@ -19,9 +19,12 @@ pub enum UserDataError {
     /// The Secret has no such key.
     #[error("the Secret has no key {0}")]
     NoKey(&'static str),
-    /// `format` is none that is known.
-    #[error("the Secret's format is none of ignition, fcos, butane")]
-    Format,
+    /// There is nothing in it.
+    #[error("the key {0} is empty")]
+    Empty(&'static str),
+    /// It is for another provisioner than Ignition.
+    #[error("it is no Ignition")]
+    Foreign,
     /// It is too large.
     #[error("the user data is larger than {LARGEST} bytes")]
     TooLarge,
@@ -42,29 +45,52 @@ pub enum UserDataError {
     Kind(String),
 }
 
+/// What a machine is served of such a Secret: Butane translated, Ignition of whatever version and what is for another provisioner as it is.
+///
+/// # Errors
+/// As [`ignition`]; none of them for what is passed on.
+pub fn served(secret: &BTreeMap<String, Vec<u8>>) -> Result<Bytes, UserDataError> {
+    match ignition(secret) {
+        Ok(document) => Ok(document.to_string().into()),
+        // Who asks for an older Ignition has a system that reads it.
+        Err(UserDataError::Foreign | UserDataError::Version(IGNITION)) => {
+            Ok(secret.get(IGNITION).cloned().unwrap_or_default().into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+const IGNITION: &str = "ignition";
+
 /// The ignition of a Secret in the original's form: key `ignition`, and `format`, which is `fcos` (or `butane`) for a Butane document. Without a format
 /// it is told by what it looks like.
 ///
 /// # Errors
 /// It is none, or uses what cannot be translated.
 pub fn ignition(secret: &BTreeMap<String, Vec<u8>>) -> Result<Value, UserDataError> {
-    let text = secret
-        .get("ignition")
-        .ok_or(UserDataError::NoKey("ignition"))?;
+    let text = secret.get(IGNITION).ok_or(UserDataError::NoKey(IGNITION))?;
     if text.len() > LARGEST {
         return Err(UserDataError::TooLarge);
     }
+    if text.trim_ascii().is_empty() {
+        return Err(UserDataError::Empty(IGNITION));
+    }
+    let is_butane = || {
+        text.split(|byte| *byte == b'\n')
+            .any(|line| line.starts_with(b"variant:"))
+    };
     let json = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     let format = secret
         .get("format")
         .map(|format| String::from_utf8_lossy(format).trim().to_ascii_lowercase());
     match format.as_deref() {
         Some("fcos" | "butane") => butane::translate(text),
-        None | Some("") if !json => butane::translate(text),
-        None | Some("" | "ignition") => {
+        None | Some("") if !json && is_butane() => butane::translate(text),
+        None | Some("") if !json => Err(UserDataError::Foreign),
+        None | Some("" | "ignition" | "json") => {
             check(serde_json::from_slice(text).map_err(|_| UserDataError::NotJson)?)
         }
-        Some(_) => Err(UserDataError::Format),
+        Some(_) => Err(UserDataError::Foreign),
     }
 }
 
@@ -77,7 +103,8 @@ fn check(document: Value) -> Result<Value, UserDataError> {
         .and_then(|ignition| ignition.get("version"));
     match version.and_then(Value::as_str) {
         Some("3.0.0" | "3.1.0" | "3.2.0" | "3.3.0" | "3.4.0" | "3.5.0" | "3.6.0") => Ok(document),
-        _ => Err(UserDataError::Version("ignition")),
+        Some(_) => Err(UserDataError::Version(IGNITION)),
+        None => Err(UserDataError::Kind("ignition.version".to_owned())),
     }
 }
 

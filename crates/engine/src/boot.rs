@@ -14,7 +14,7 @@ use corten_api::{
     metal::{ServerBootConfiguration, ServerBootConfigurationState, ServerBootConfigurationStatus},
     names,
 };
-use corten_boot::image::credentials::Credentials;
+use corten_boot::{image::credentials::Credentials, userdata};
 use corten_kit::{Driver, Next, ObjectKey, Reconcile, Subject, conditions};
 use corten_lifecycle::{
     boot::{Decision, Ignition, Observed, Pull, Resolution, UserData, decide},
@@ -34,7 +34,7 @@ use crate::{
     Context,
     config::{FetchedImage, Images, WantedImage},
     failure::Failure,
-    inband::cloud_init,
+    inband::{cloud_init, keys},
 };
 use fetches::{Fetches, Wanted};
 pub(crate) use resolved::ResolvedImages;
@@ -355,14 +355,12 @@ impl BootController {
             return Ignition::NotWanted;
         };
         let namespace = boot.namespace().unwrap_or_default();
-        match self
-            .context
-            .connector
-            .secrets
-            .ignition_form(&namespace, name)
-            .await
-        {
-            Ok(form) => Ignition::Present(form),
+        match self.context.connector.secrets.core(&namespace, name).await {
+            // Judged by what will be served, so that Ready means that it is.
+            Ok(secret) => match userdata::served(&keys(&secret)) {
+                Ok(_) => Ignition::Present,
+                Err(error) => Ignition::Invalid(error.to_string()),
+            },
             Err(error) if error.is_not_found() => Ignition::Missing,
             Err(error) => {
                 tracing::debug!(boot = %boot.name_any(), %error, "ignition Secret not read");
@@ -543,7 +541,7 @@ impl Reconcile for BootController {
             server,
             server_exists,
             secret: &secret,
-            ignition,
+            ignition: ignition.clone(),
             hints: self.hints(server),
             user_data: user_data.clone(),
             pull,

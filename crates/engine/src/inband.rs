@@ -7,7 +7,7 @@ mod answers;
 mod data;
 mod images;
 
-pub(crate) use data::cloud_init;
+pub(crate) use data::{cloud_init, keys};
 
 use std::sync::{Arc, Weak};
 

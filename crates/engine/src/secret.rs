@@ -206,32 +206,6 @@ impl Secrets {
             .live(&ObjectKey::namespaced(namespace, name))
             .await
     }
-
-    /// The keys `ignition` and `format` of a core Secret: what [`corten_lifecycle::boot::form`] looks at.
-    ///
-    /// # Errors
-    /// As [`Secrets::load`].
-    pub async fn ignition_form(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<corten_lifecycle::boot::IgnitionForm, corten_kit::Error> {
-        let secret = self
-            .core
-            .live(&ObjectKey::namespaced(namespace, name))
-            .await?;
-        let value = |key: &str| {
-            secret
-                .data
-                .as_ref()
-                .and_then(|data| data.get(key))
-                .map(|bytes| bytes.0.as_slice())
-        };
-        Ok(corten_lifecycle::boot::form(
-            value("ignition"),
-            value("format"),
-        ))
-    }
 }
 
 /// What a BMCSecret says.

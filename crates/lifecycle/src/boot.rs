@@ -6,35 +6,19 @@
 use crate::image::{BootMode, ImageReference};
 
 /// What is known of the ignition Secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Ignition {
     /// None is referred to.
+    #[default]
     NotWanted,
-    /// It is there, and this is its form.
-    Present(IgnitionForm),
+    /// It is there, and can be served.
+    Present,
     /// There is no such Secret.
     Missing,
+    /// It is there and cannot be served: where it is wrong, never what it says.
+    Invalid(String),
     /// It could not be read for now: neither good nor bad.
     Unknown,
-}
-
-/// What the ignition Secret holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IgnitionForm {
-    /// Ignition JSON.
-    Ignition,
-    /// Butane YAML, as `format: fcos` says.
-    Butane,
-    /// Text for another provisioner, as an unknown `format` says; passed on as it is.
-    Other,
-    /// The key `ignition` is missing.
-    NoKey,
-    /// The key `ignition` is empty.
-    Empty,
-    /// It is said or looks to be Ignition, and is no JSON object.
-    NotJson,
-    /// It is not UTF-8.
-    NotText,
 }
 
 /// What is known of the Secret with user data.
@@ -185,33 +169,16 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         );
     }
     let secret = observed.secret;
-    match observed.ignition {
-        Ignition::NotWanted
-        | Ignition::Present(IgnitionForm::Ignition | IgnitionForm::Butane | IgnitionForm::Other) => {
-            fetched(observed, mode)
-        }
+    match &observed.ignition {
+        Ignition::NotWanted | Ignition::Present => fetched(observed, mode),
         Ignition::Missing => pending(
             "IgnitionSecretMissing",
             format!("there is no Secret {secret}: create it with the key ignition"),
         ),
         Ignition::Unknown => pending("IgnitionSecretUnread", unread(secret)),
-        Ignition::Present(IgnitionForm::NoKey) => error(
+        Ignition::Invalid(why) => error(
             "IgnitionSecretInvalid",
-            format!("the Secret {secret} has no key ignition: add it"),
-        ),
-        Ignition::Present(IgnitionForm::Empty) => error(
-            "IgnitionSecretInvalid",
-            format!("the key ignition of Secret {secret} is empty: fill it"),
-        ),
-        Ignition::Present(IgnitionForm::NotJson) => error(
-            "IgnitionSecretInvalid",
-            format!(
-                "the key ignition of Secret {secret} is no JSON object: mend it, or say format: fcos for Butane"
-            ),
-        ),
-        Ignition::Present(IgnitionForm::NotText) => error(
-            "IgnitionSecretInvalid",
-            format!("the key ignition of Secret {secret} is not UTF-8: mend it"),
+            format!("the Secret {secret}: {why}. Mend it, or say format: fcos for Butane"),
         ),
     }
 }
@@ -340,35 +307,6 @@ fn unread(secret: &str) -> String {
     format!(
         "the Secret {secret} could not be read: it is tried again. Corten needs the right to get it: bind the ClusterRole corten-read-secrets in its namespace"
     )
-}
-
-/// Looks at the contents of an ignition Secret: the values of its keys `ignition` and `format`.
-pub fn form(ignition: Option<&[u8]>, format: Option<&[u8]>) -> IgnitionForm {
-    let Some(bytes) = ignition else {
-        return IgnitionForm::NoKey;
-    };
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return IgnitionForm::NotText;
-    };
-    let text = text.trim();
-    if text.is_empty() {
-        return IgnitionForm::Empty;
-    }
-    let format = format
-        .and_then(|format| std::str::from_utf8(format).ok())
-        .map(str::trim)
-        .unwrap_or_default();
-    match format {
-        "fcos" | "butane" => IgnitionForm::Butane,
-        "" | "ignition" | "json" if format.is_empty() && !text.starts_with('{') => {
-            IgnitionForm::Other
-        }
-        "" | "ignition" | "json" => match serde_json::from_str::<serde_json::Value>(text) {
-            Ok(serde_json::Value::Object(_)) => IgnitionForm::Ignition,
-            _ => IgnitionForm::NotJson,
-        },
-        _ => IgnitionForm::Other,
-    }
 }
 
 #[cfg(test)]
@@ -538,42 +476,14 @@ mod tests {
             }),
             Decision::Pending { .. }
         ));
-        for form in [
-            IgnitionForm::NoKey,
-            IgnitionForm::Empty,
-            IgnitionForm::NotJson,
-            IgnitionForm::NotText,
-        ] {
-            match decide(&Observed {
-                ignition: Ignition::Present(form),
-                ..observed()
-            }) {
-                Decision::Error { message, .. } => {
-                    assert!(message.contains("team/db-ignition"), "{message}")
-                }
-                other => panic!("{other:?}"),
+        match decide(&Observed {
+            ignition: Ignition::Invalid("the ignition is no JSON object".into()),
+            ..observed()
+        }) {
+            Decision::Error { message, .. } => {
+                assert!(message.contains("team/db-ignition") && message.contains("JSON"));
             }
+            other => panic!("{other:?}"),
         }
-    }
-
-    #[test]
-    fn the_form_of_an_ignition_is_told_from_its_text() {
-        assert_eq!(
-            form(Some(b"{\"ignition\":{\"version\":\"3.4.0\"}}"), None),
-            IgnitionForm::Ignition
-        );
-        assert_eq!(form(Some(b"{\"ignition\":"), None), IgnitionForm::NotJson);
-        assert_eq!(
-            form(Some(b"variant: fcos"), Some(b"fcos")),
-            IgnitionForm::Butane
-        );
-        assert_eq!(form(Some(b"#cloud-config"), None), IgnitionForm::Other);
-        assert_eq!(
-            form(Some(b"variant: fcos"), Some(b"ignition")),
-            IgnitionForm::NotJson
-        );
-        assert_eq!(form(Some(b"  "), None), IgnitionForm::Empty);
-        assert_eq!(form(Some(&[0xff, 0xfe]), None), IgnitionForm::NotText);
-        assert_eq!(form(None, None), IgnitionForm::NoKey);
     }
 }

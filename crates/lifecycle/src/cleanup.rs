@@ -58,6 +58,10 @@ pub struct Sorted {
     pub foreign: Vec<(String, Attachment)>,
     /// Those that are local and cannot be told by a serial number.
     pub nameless: Vec<String>,
+    /// Serial numbers of those that belong to a RAID volume.
+    pub in_volume: Vec<String>,
+    /// One that other machines may reach has no serial number.
+    pub nameless_shared: bool,
 }
 
 impl Sorted {
@@ -87,11 +91,17 @@ pub fn sort(inventory: &Inventory, known: &[String]) -> Sorted {
         match never {
             None if drive.serial.is_empty() || twins > 1 => sorted.nameless.push(label.clone()),
             None => sorted.local.push(drive.serial.clone()),
-            Some(_) if drive.serial.is_empty() => {}
+            Some(_) if drive.serial.is_empty() => {
+                sorted.nameless_shared |=
+                    matches!(drive.attachment, Attachment::Shared | Attachment::Multipath);
+            }
             Some(_) => {
                 let foreign = (drive.serial.clone(), drive.attachment);
                 sorted.foreign.push(foreign);
             }
+        }
+        if drive.in_volume && never.is_none() && !drive.serial.is_empty() {
+            sorted.in_volume.push(drive.serial.clone());
         }
         match never {
             Some(why) => sorted.untouched.push((label, why)),

@@ -53,6 +53,15 @@ impl Identity {
                 && !agrees(&self.serial, &seen.serial))
     }
 
+    /// True when what runs on a machine says that it is another one. SMBIOS has its own ideas: its serial number may be another than the BMC's (Dell's is
+    /// the service tag), and some firmware turns half of the UUID around. Where both know a UUID it decides alone.
+    pub fn is_denied_from_inside(&self, told: &Self) -> bool {
+        if self.uuid.is_empty() || told.uuid.is_empty() {
+            return self.serial.is_empty() || self.serial != told.serial;
+        }
+        self.uuid != told.uuid && other_byte_order(&self.uuid).as_deref() != Some(&told.uuid)
+    }
+
     /// True when `other` is surely the same machine: both parts known and equal, or one known and equal where the other is unknown to both.
     pub fn is_same(&self, other: &Self) -> bool {
         !self.is_empty() && self == other
@@ -63,6 +72,26 @@ impl std::fmt::Display for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.uuid, self.serial)
     }
+}
+
+/// The UUID with its first three fields' bytes turned around, as SMBIOS before 2.6 means it.
+fn other_byte_order(uuid: &str) -> Option<String> {
+    let turned = |part: &str| -> Option<String> {
+        let bytes: Option<Vec<&str>> = (0..part.len() / 2)
+            .map(|at| part.get(at * 2..at * 2 + 2))
+            .collect();
+        Some(bytes?.into_iter().rev().collect())
+    };
+    let parts: Vec<&str> = uuid.split('-').collect();
+    let [a, b, c, d, e] = parts[..] else {
+        return None;
+    };
+    Some(format!(
+        "{}-{}-{}-{d}-{e}",
+        turned(a)?,
+        turned(b)?,
+        turned(c)?
+    ))
 }
 
 /// UUIDs that many machines carry: nil, all ones, and AMI's and Supermicro's untouched defaults.
@@ -122,6 +151,24 @@ mod tests {
         let seen = Identity::new(&UUID.to_lowercase(), "7B5RL22");
         assert!(!Identity::new(UUID, "7B5RL22").contradicts(&seen));
         assert_eq!(Identity::parse(&seen.to_string()), seen);
+    }
+
+    #[test]
+    fn a_machine_is_known_from_inside_by_its_uuid_whatever_serial_number_smbios_has() {
+        // As a PowerEdge has them: the board's serial number over Redfish, the service tag in SMBIOS.
+        let known = Identity::new(UUID, "CNIVC0014M0388");
+        let inside =
+            |uuid: &str, serial: &str| known.is_denied_from_inside(&Identity::new(uuid, serial));
+        assert!(!inside(UUID, "7B5RL22"));
+        assert!(!inside("44454c4c-4200-1035-8052-b7c04f4c3232", "7B5RL22"));
+        assert!(inside(
+            "4C4C4544-0042-3510-8052-B7C04F4C3233",
+            "CNIVC0014M0388"
+        ));
+        // Without a UUID the serial number has to do, and nothing at all is nobody.
+        assert!(!inside("", "CNIVC0014M0388"));
+        assert!(inside("", "7B5RL22") && inside("", ""));
+        assert!(Identity::default().is_denied_from_inside(&Identity::new(UUID, "")));
     }
 
     #[test]

@@ -206,10 +206,14 @@ pub(crate) fn pursue(o: &Observed, run: &Run, base: Decision) -> Progress {
     match run.last(&work).map(|done| (done.outcome, done)) {
         Some((Outcome::Succeeded, _)) => return Progress::Done,
         Some((Outcome::Accepted, done)) => {
-            let until = after(done.started_at, limit(o, &work));
+            // Large drives take days; what gets on is not cut short.
+            let since = run
+                .progressed_at
+                .map_or(done.started_at, |at| at.max(done.started_at));
+            let until = after(since, limit(o, &work));
             if o.now >= until {
                 return Progress::Exhausted(format!(
-                    "the probe took {work} on and did not end it within {} minutes",
+                    "the probe took {work} on and has not got on with it for {} minutes",
                     limit(o, &work).as_mins()
                 ));
             }
@@ -240,13 +244,19 @@ pub(crate) fn pursue(o: &Observed, run: &Run, base: Decision) -> Progress {
         .last(&Step::PowerOn)
         .map_or(o.now, |done| done.finished_at);
     let until = after(since, o.policy.probe_timeout);
-    // Leave to erase or write rests on what the BMC knows of the drives, and this process may be a new one.
-    let unlisted = o
-        .inventory
-        .as_ref()
-        .is_none_or(|read| !read.unread.is_empty() && after(read.read_at, UNREAD) <= o.now);
+    let call = o.call.as_ref().filter(|call| call.at > since);
+    // Leave to erase or write rests on what the BMC knows of the drives while the machine runs: many list none, or not all, while it is off.
+    let unlisted = o.inventory.as_ref().is_none_or(|read| {
+        !read.unread.is_empty() && after(read.read_at, UNREAD) <= o.now
+            || call.is_some_and(|call| read.read_at < call.at)
+    });
     if unlisted && work != Step::ProbeInventory && o.machine().is_some() && o.now < until {
         return Progress::Doing(base.with(Act::ReadInventory).until(until));
+    }
+    if let Some(why) = call.and_then(|call| call.refused.as_ref())
+        && o.now >= until
+    {
+        return Progress::Exhausted(format!("the probe called and was given nothing: {why}"));
     }
     if o.now >= until {
         return Progress::Exhausted(format!(
@@ -443,7 +453,7 @@ pub fn grant(o: &Observed, caller: &Caller) -> Grant {
         .clone()
         .or_else(|| o.machine().map(|machine| machine.identity.clone()))
         .unwrap_or_default();
-    if expected.is_empty() || caller.identity.is_empty() || expected.contradicts(&caller.identity) {
+    if expected.is_denied_from_inside(&caller.identity) {
         return Grant::Refuse(format!(
             "expected {expected}, and it says that it is {}",
             caller.identity
@@ -481,7 +491,11 @@ pub fn grant(o: &Observed, caller: &Caller) -> Grant {
     }
     let brake = o.guard.brake.is_some();
     // A probe cannot see that another machine reaches a drive too; its BMC may.
-    let Some(listed) = o.inventory.as_ref().filter(|read| read.unread.is_empty()) else {
+    let fresh = o.inventory.as_ref().filter(|read| {
+        let is_fresh = o.call.as_ref().is_some_and(|call| read.read_at >= call.at);
+        is_fresh && read.unread.is_empty()
+    });
+    let Some(listed) = fresh else {
         return Grant::Wait;
     };
     let (drives, left_out) = named(&caller.drives, &cleanup::sort(listed, &[]));
@@ -523,6 +537,12 @@ pub fn grant(o: &Observed, caller: &Caller) -> Grant {
 /// Drives that can be named: local, with a serial number of their own, and nobody's else as far as the BMC knows. And the others, each with why.
 fn named(drives: &[SeenDrive], listed: &Sorted) -> (Vec<String>, Vec<LeftOut>) {
     let (mut named, mut left_out) = (Vec::new(), Vec::new());
+    // A drive that other machines reach is spelt otherwise by the BMC, or has no name there: it may be any that the BMC does not know as local.
+    let is_lost = listed.nameless_shared
+        || listed.foreign.iter().any(|(serial, attachment)| {
+            matches!(attachment, Attachment::Shared | Attachment::Multipath)
+                && !drives.iter().any(|drive| drive.serial == *serial)
+        });
     for drive in drives {
         let mut drive = drive.clone();
         if let Some(attachment) = listed.attachment(&drive.serial) {
@@ -534,6 +554,10 @@ fn named(drives: &[SeenDrive], listed: &Sorted) -> (Vec<String>, Vec<LeftOut>) {
             None if drive.untouchable.is_some() => drive.untouchable.clone(),
             None if drive.serial.is_empty() => Some("it has no serial number".to_owned()),
             None if twins > 1 => Some(format!("{twins} drives show its serial number")),
+            None if is_lost && !listed.local.contains(&drive.serial) => Some(
+                "the BMC lists a drive that other machines reach, which the probe does not see under that serial number, and does not list this one"
+                    .to_owned(),
+            ),
             None => None,
         };
         match why {
@@ -583,9 +607,11 @@ pub fn boots(o: &Observed, nonce: &str) -> Result<Boots, String> {
     }) else {
         return Err("its run has ended, and no claim's image needs the network".into());
     };
-    let boots_now = o.run.as_ref().is_some_and(|run| {
-        let is_for_it = run.kind == Kind::Power || run.claim_uid == claim.uid;
-        matches!(run.kind, Kind::Provisioning | Kind::Power) && is_for_it && work(run).is_none()
+    let boots_now = o.run.as_ref().is_some_and(|run| match run.kind {
+        Kind::Provisioning => run.claim_uid == claim.uid && work(run).is_none(),
+        // A later start is from the network only where there is no disk.
+        Kind::Power => claim.diskless,
+        _ => false,
     });
     // What has begun to boot goes on fetching: a kernel, its ramdisks, a root file system, the packages of an installer.
     let booted = o
@@ -632,8 +658,9 @@ pub fn window(o: &Observed) -> Result<String, String> {
         }
         return Ok(nonce(run, claim).to_owned());
     }
-    match claim {
-        Some(uid) if boots(o, uid).is_ok() => Ok(uid.to_owned()),
+    // What was booted once starts from its disk from then on: an installer that is let in again installs again.
+    match &o.claim {
+        Some(claim) if claim.diskless && boots(o, &claim.uid).is_ok() => Ok(claim.uid.clone()),
         _ => Err("no boot of it is due".into()),
     }
 }

@@ -76,7 +76,7 @@ impl Default for Policy {
             ignore_unreachable_drives: false,
             handover: false,
             probe_timeout: SignedDuration::from_mins(15),
-            erase_timeout: SignedDuration::from_hours(24),
+            erase_timeout: SignedDuration::from_hours(72),
             write_timeout: SignedDuration::from_hours(2),
         }
     }

@@ -174,6 +174,8 @@ pub struct Run {
     pub results: Vec<Done>,
     /// What was done to each drive, as reported.
     pub drives: Vec<Erased>,
+    /// When the probe was last seen to get on with its work.
+    pub progressed_at: Option<Timestamp>,
 }
 
 /// What a report says of one drive.

@@ -32,8 +32,9 @@ pub use amend::Amendment;
 pub use discovery::HANDED_OVER;
 pub(crate) use discovery::{is_due as is_unknown, take_over};
 pub use observed::{
-    Abilities, Attachment, Boot, Claim, ClaimKey, CleaningDue, Drive, Guard, Handover, HoldAnswer,
-    Inventory, Machine, Media, Notes, Observed, Reach, Reclaim, Record, Services, Tombstone,
+    Abilities, Attachment, Boot, Call, Claim, ClaimKey, CleaningDue, Drive, Guard, Handover,
+    HoldAnswer, Inventory, Machine, Media, Notes, Observed, Reach, Reclaim, Record, Services,
+    Tombstone,
 };
 
 use crate::{

@@ -113,7 +113,7 @@ fn ignition_is_taken_as_it_is_if_it_is_one() {
     );
     assert_eq!(
         ignition(&secret(&[("ignition", good), ("format", "toml")])),
-        Err(UserDataError::Format)
+        Err(UserDataError::Foreign)
     );
     assert_eq!(
         ignition(&secret(&[])),
@@ -123,6 +123,28 @@ fn ignition_is_taken_as_it_is_if_it_is_one() {
         ignition(&secret(&[("ignition", &" ".repeat(LARGEST + 1))])),
         Err(UserDataError::TooLarge)
     );
+    assert_eq!(
+        ignition(&secret(&[("ignition", " \n")])),
+        Err(UserDataError::Empty("ignition"))
+    );
+}
+
+#[test]
+fn what_is_for_another_provisioner_or_an_older_ignition_is_served_as_it_is() {
+    let old = r#"{"ignition":{"version":"2.2.0"}}"#;
+    for (text, format) in [
+        (old, ""),
+        ("#cloud-config\nusers: []\n", ""),
+        ("anything", "talos"),
+    ] {
+        let served = served(&secret(&[("ignition", text), ("format", format)]));
+        assert_eq!(served.unwrap(), text.as_bytes());
+    }
+    let butane = served(&secret(&[("ignition", DISCOVERY)])).unwrap();
+    assert!(butane.starts_with(b"{") && !butane.windows(7).any(|part| part == b"variant"));
+    for (text, format) in [("{", ""), (r#"{"a":1}"#, "ignition"), (": : :", "fcos")] {
+        assert!(served(&secret(&[("ignition", text), ("format", format)])).is_err());
+    }
 }
 
 #[test]

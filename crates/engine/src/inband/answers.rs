@@ -128,9 +128,19 @@ impl Controller {
                 "it lists more than {DRIVES} drives"
             )));
         }
-        let seen = self.look_at(ticket).await?;
+        let mut seen = self.look_at(ticket).await?;
+        seen.observed.call = Some(self.called(&ticket.server, &hello.boot_id));
         let caller = caller(ticket, hello);
         let grant = inband::grant(&seen.observed, &caller);
+        let refused = match &grant {
+            Grant::Refuse(why) => Some(why.clone()),
+            _ => None,
+        };
+        self.answered(&ticket.server, refused);
+        // What it waits for may be that the BMC's list is read anew.
+        if grant == Grant::Wait {
+            self.ctx.fleet.wake(&ticket.server);
+        }
         tracing::info!(server = %seen.key, boot = %hello.boot_id, version = %hello.version, drives = hello.machine.drives.len(), granted = grant.word(), "the probe called");
         let task = match grant {
             Grant::Wait => Task::Wait,
@@ -315,7 +325,7 @@ impl Controller {
                 .system_information
                 .serial_number,
         );
-        if told.is_empty() || expected.contradicts(&told) {
+        if expected.is_denied_from_inside(&told) {
             return Err(Refusal::Conflict(format!(
                 "it registers {told}, and its token is for {expected}"
             )));
@@ -344,7 +354,7 @@ impl Controller {
         let seen = self.look_at(ticket).await?;
         self.is_of_the_claim(&seen, ticket).await?;
         let told = Identity::new(system_uuid.unwrap_or_default(), "");
-        if !told.is_empty() && expected(&seen).contradicts(&told) {
+        if !told.is_empty() && expected(&seen).is_denied_from_inside(&told) {
             return Err(Refusal::Conflict(
                 "another machine says that it was booted".into(),
             ));

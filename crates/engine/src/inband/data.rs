@@ -1,6 +1,6 @@
 //! What is read live for an answer, and what a registration leaves.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use corten_api::{
     corten::{ServerInventory, ServerReference, ServerRun},
@@ -131,15 +131,11 @@ impl Controller {
                 .core(&at.namespace, &to.name)
                 .await
                 .map_err(unread)?;
-            let keys = secret.data.iter().flatten();
-            let keys = keys
-                .map(|(key, bytes)| (key.clone(), bytes.0.clone()))
-                .collect();
             // The error says where, never what.
-            let ignition = corten_boot::userdata::ignition(&keys).map_err(|error| {
+            let ignition = corten_boot::userdata::served(&keys(&secret)).map_err(|error| {
                 Refusal::Conflict(format!("Secret {}/{}: {error}", at.namespace, to.name))
             })?;
-            data.ignition = Some(ignition.to_string().into());
+            data.ignition = Some(ignition);
         }
         if let Some(to) = claim
             .spec
@@ -218,6 +214,13 @@ fn interfaces(registration: &Registration) -> Vec<NetworkInterface> {
         .collect()
 }
 
+/// A Secret's keys.
+pub(crate) fn keys(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
+    let keys = secret.data.iter().flatten();
+    keys.map(|(key, bytes)| (key.clone(), bytes.0.clone()))
+        .collect()
+}
+
 /// What a Secret with user data holds.
 #[derive(Default)]
 pub(crate) struct CloudInit {
@@ -250,8 +253,6 @@ pub(crate) fn cloud_init(secret: &Secret) -> Result<CloudInit, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use k8s_openapi::ByteString;
 
     use super::*;

@@ -16,13 +16,13 @@ use corten_lifecycle::{
     policy::Policy,
     refresh,
     server::{
-        Abilities, Attachment, Boot, Claim, Drive, Inventory, Machine, Media, Observed, Reach,
-        Record, Services,
+        Abilities, Attachment, Boot, Call, Claim, Drive, Inventory, Machine, Media, Observed,
+        Reach, Record, Services,
     },
 };
 use corten_redfish::{
     Document,
-    inventory::{Drive as FoundDrive, Inventory as Found, SystemFacts},
+    inventory::{Drive as FoundDrive, Inventory as Found, SystemFacts, Volume},
     operations::{action, boot, drive},
 };
 
@@ -47,6 +47,8 @@ pub(super) struct Memory {
     pub drives: Arc<Vec<FoundDrive>>,
     /// When its probe was last at work.
     pub heard: Option<Timestamp>,
+    /// The start of the probe that called last, and since when it does.
+    pub call: Option<(String, Call)>,
     /// Drives of the recorded inventory, which does not change while the disks are dirty.
     pub known_drives: Option<Arc<Vec<String>>>,
 }
@@ -135,6 +137,7 @@ impl Controller {
             buried,
             services: self.services(&server),
             heard: Some(memory.heard.unwrap_or(self.began)),
+            call: memory.call.map(|(_, call)| call),
             answering_since: match &machine.link {
                 Link::Up { since } => Some(*since),
                 _ => None,
@@ -210,6 +213,31 @@ impl Controller {
         {
             memory.inventory = None;
             memory.drives = Arc::default();
+        }
+    }
+
+    /// A start of this server's probe called: its first call.
+    pub(crate) fn called(&self, server: &str, start: &str) -> Call {
+        let mut memory = self.memory.entry(ObjectKey::cluster(server)).or_default();
+        match &memory.call {
+            Some((known, call)) if known == start => call.clone(),
+            _ => {
+                let call = Call {
+                    at: Timestamp::now(),
+                    refused: None,
+                };
+                memory.call = Some((start.to_owned(), call.clone()));
+                call
+            }
+        }
+    }
+
+    /// Why a probe that called was given nothing, or that it was given something.
+    pub(crate) fn answered(&self, server: &str, refused: Option<String>) {
+        if let Some(mut memory) = self.memory.get_mut(&ObjectKey::cluster(server))
+            && let Some((_, call)) = &mut memory.call
+        {
+            call.refused = refused;
         }
     }
 
@@ -367,11 +395,15 @@ pub(super) fn for_rules(found: &Found, at: Timestamp) -> Inventory {
         read_at: at,
         unread,
         lists_drives: found.sections.storage.is_read(),
-        drives: found.drives.iter().map(for_cleaning).collect(),
+        drives: found
+            .drives
+            .iter()
+            .map(|drive| for_cleaning(drive, &found.volumes))
+            .collect(),
     }
 }
 
-fn for_cleaning(found: &FoundDrive) -> Drive {
+fn for_cleaning(found: &FoundDrive, volumes: &[Volume]) -> Drive {
     let media = found.media_type.as_deref().unwrap_or_default();
     let place = found
         .location
@@ -384,6 +416,9 @@ fn for_cleaning(found: &FoundDrive) -> Drive {
             Some(model) => format!("{model}, {place}"),
             None => place.to_owned(),
         },
+        in_volume: volumes
+            .iter()
+            .any(|volume| volume.is_raid() && volume.holds(found)),
         can_erase: found.secure_erase.is_some(),
         lists_operations: found.lists_operations,
         attachment: if drive::is_on_fabric(found) {

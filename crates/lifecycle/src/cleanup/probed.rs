@@ -7,7 +7,7 @@ use crate::{
     inband,
     plan::Plan,
     policy::Cleaning,
-    run::{Erased, Phase, Run, Worth},
+    run::{Erased, Outcome, Phase, Run, Step, Worth},
     server::{
         Act, Decision, Observed, condition,
         pursuit::{self, Progress},
@@ -15,6 +15,9 @@ use crate::{
 };
 
 use super::{Sorted, cleaned, remedy, waiting};
+
+/// Reasons that are shown only after the probe's machine was found off.
+const JUDGED: [&str; 3] = ["DrivesNeverWritten", "MediumInserted", "DrivesUnread"];
 
 /// Whether the probe is to do it, and what comes next then.
 pub(super) fn begin(
@@ -47,6 +50,25 @@ pub(super) fn pursue(o: &Observed, run: &Run, base: &Decision) -> Option<Decisio
     if !inband::is_up(run) && o.machine().is_some() && !o.is_off() {
         return None;
     }
+    // Its work has ended, it was off, and what keeps the server is on record: who runs it now is somebody else, and what was proved is not so any more.
+    let is_over = run
+        .last(&Step::ProbeErase)
+        .is_some_and(|done| done.outcome == Outcome::Succeeded);
+    let was_judged = o
+        .record
+        .erased
+        .as_deref()
+        .is_some_and(|reason| JUDGED.contains(&reason));
+    if is_over && was_judged {
+        return match o.machine() {
+            None => Some(base.clone().with(Act::ReadMachine)),
+            Some(_) if o.is_off() => None,
+            Some(_) => Some(failed(
+                base.clone(),
+                "somebody switched it on after its drives were erased: they are erased again once it is off".into(),
+            )),
+        };
+    }
     let working = erasing(
         base.clone(),
         "the probe erases its drives and reads them back",
@@ -78,13 +100,13 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
     }
     let erased: Vec<&Erased> = run.drives.iter().filter(|d| !is_foreign(d)).collect();
     let is_seen = |serial: &str| run.drives.iter().any(|drive| drive.serial == serial);
-    let unseen: Vec<&String> = sorted
+    let (hidden, unseen): (Vec<&String>, Vec<&String>) = sorted
         .local
         .iter()
         .chain(&o.known_drives)
         .filter(|serial| !serial.is_empty() && !is_seen(serial))
         .filter(|serial| sorted.attachment(serial).is_none())
-        .collect();
+        .partition(|serial| sorted.in_volume.contains(serial));
     if let Some(first) = unseen.first() {
         return failed(
             base,
@@ -127,6 +149,11 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
         .iter()
         .map(|(label, why)| format!("{label}: {why}"))
         .chain(seen_by_probe.map(|drive| format!("{}: {}", named(drive), drive.message)))
+        .chain(
+            hidden
+                .iter()
+                .map(|serial| format!("{serial}: in a RAID volume, which was erased as one drive")),
+        )
         .collect();
     if !never.is_empty() && !o.policy.ignore_unreachable_drives {
         return waiting(

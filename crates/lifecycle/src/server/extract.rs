@@ -44,6 +44,12 @@ impl Record {
             discovery_since: discovered
                 .filter(|c| c.status != "True")
                 .map(|c| c.last_transition_time.0),
+            erased: status
+                .and_then(|s| {
+                    let mut all = s.conditions.iter();
+                    all.find(|c| c.type_ == names::CONDITION_ERASED)
+                })
+                .map(|c| c.reason.clone()),
             claim: server.spec.server_claim_ref.as_ref().map(|claim| ClaimKey {
                 namespace: claim.namespace.clone(),
                 name: claim.name.clone(),
@@ -216,6 +222,7 @@ impl Run {
             intent,
             results,
             drives: status.drives.iter().map(erased).collect(),
+            progressed_at: status.progress.as_ref().and_then(|shown| shown.at),
         })
     }
 }

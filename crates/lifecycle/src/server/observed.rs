@@ -45,8 +45,19 @@ pub struct Observed {
     pub services: Option<Services>,
     /// When the probe was last heard of, or this process began to listen; none where nobody listens.
     pub heard: Option<Timestamp>,
+    /// The probe's first call since it was started, as far as this process heard it.
+    pub call: Option<Call>,
     /// Since when the BMC answers, by its condition; a fresh answer gives a failed discovery fresh tries.
     pub answering_since: Option<Timestamp>,
+}
+
+/// A probe called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// When this start of it called first.
+    pub at: Timestamp,
+    /// Why it was given nothing, when it called last.
+    pub refused: Option<String>,
 }
 
 /// What is declared about how this server boots from Corten's boot services.
@@ -73,6 +84,8 @@ pub struct Record {
     pub discovered: bool,
     /// Since when `Discovered` is false.
     pub discovery_since: Option<Timestamp>,
+    /// Reason of the condition `Erased`.
+    pub erased: Option<String>,
     /// `spec.serverClaimRef`.
     pub claim: Option<ClaimKey>,
     /// `spec.power`; counts only while nobody has claimed the server.
@@ -318,6 +331,8 @@ pub struct Drive {
     pub lists_operations: bool,
     /// How it is attached.
     pub attachment: Attachment,
+    /// It belongs to a RAID volume, so that an operating system may see the volume in its place.
+    pub in_volume: bool,
 }
 
 /// How a drive is attached. Only local ones are ever written.

@@ -76,14 +76,18 @@ impl Identity {
         let (words, _) = block.as_chunks::<2>();
         let word = |index: usize| words.get(index).copied().map_or(0, u16::from_le_bytes);
         let status = word(128);
-        // Bits 7:0, or 14:0 where bit 15 is set, in steps of two minutes; the highest value means "more".
+        // Bits 7:0, or 14:0 where bit 15 is set, in steps of two minutes; the highest value means "more", which is nothing to go by.
         let minutes = |word: u16| {
-            let steps = if word & 0x8000 != 0 {
-                word & 0x7fff
+            let (steps, most) = if word & 0x8000 != 0 {
+                (word & 0x7fff, 0x7fff)
             } else {
-                word & 0xff
+                (word & 0xff, 0xff)
             };
-            u32::from(steps) * 2
+            if steps == most {
+                0
+            } else {
+                u32::from(steps) * 2
+            }
         };
         let serial: Vec<u8> = words
             .get(10..20)

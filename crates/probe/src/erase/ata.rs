@@ -12,6 +12,8 @@ const SET_PASSWORD: u8 = 0xf1;
 const ERASE_PREPARE: u8 = 0xf3;
 const ERASE_UNIT: u8 = 0xf4;
 const DISABLE_PASSWORD: u8 = 0xf6;
+/// Minutes. The engine's patience (`eraseSeconds`) ends two hours later.
+const UNKNOWN: u64 = 70 * 60;
 const SHORT: Duration = Duration::from_secs(30);
 
 /// No secret: a drive whose power goes while it erases stays locked with it, and people must be able to open it.
@@ -37,9 +39,9 @@ pub(super) fn run(ata: &dyn Ata, enhanced: bool) -> Result<(), EraseError> {
     } else {
         identity.minutes
     };
-    // The drive's own estimate with half of it to spare; without one, what a large slow drive takes.
+    // The drive's own estimate with half of it to spare; without one, more than the largest slow drive takes: one that is cut short stays locked.
     let minutes = if minutes == 0 {
-        24 * 60
+        UNKNOWN
     } else {
         u64::from(minutes) * 3 / 2 + 10
     };

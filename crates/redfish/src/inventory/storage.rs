@@ -89,6 +89,8 @@ pub struct Volume {
     pub capacity_bytes: Option<u64>,
     /// `RAID1`… or the older `VolumeType` (`RawDevice`, `Mirrored`…).
     pub raid_type: Option<String>,
+    /// Paths of the drives that it lies on.
+    pub drives: Vec<Link>,
     /// Health.
     pub health: Option<Health>,
 }
@@ -241,7 +243,33 @@ impl Volume {
                     .whole("AllocatedBytes")
             }),
             raid_type: root.first_text(&["RAIDType", "VolumeType"]),
+            drives: root.object("Links").links("Drives"),
             health: Health::of(root),
         })
+    }
+
+    /// Whether a controller makes it of its drives, so that they are not seen themselves (`RAIDType`, or the older `VolumeType`).
+    #[must_use]
+    pub fn is_raid(&self) -> bool {
+        self.raid_type.as_deref().is_some_and(|kind| {
+            kind.starts_with("RAID")
+                || matches!(
+                    kind,
+                    "NonRedundant"
+                        | "Mirrored"
+                        | "StripedWithParity"
+                        | "SpannedMirrors"
+                        | "SpannedStripesWithParity"
+                )
+        })
+    }
+
+    /// Whether it lies on this drive.
+    #[must_use]
+    pub fn holds(&self, drive: &Drive) -> bool {
+        drive
+            .path
+            .as_ref()
+            .is_some_and(|path| self.drives.iter().any(|held| held.path() == path.path()))
     }
 }

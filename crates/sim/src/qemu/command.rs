@@ -154,7 +154,14 @@ pub(super) fn words(
     }
     option(&["-uuid", &layout.uuid]);
     let (maker, product) = (value(&layout.manufacturer), value(&layout.product));
-    let (serial, chassis) = (&layout.serial, &layout.chassis_serial);
+    let (board, chassis) = (&layout.serial, &layout.chassis_serial);
+    // SMBIOS of a PowerEdge has the service tag where Redfish has the board's number.
+    let tag = board.get(board.len().saturating_sub(7)..).unwrap_or(board);
+    let serial = if layout.manufacturer.starts_with("Dell") {
+        tag
+    } else {
+        board
+    };
     option(&[
         "-smbios",
         &format!(
@@ -162,7 +169,7 @@ pub(super) fn words(
             layout.uuid
         ),
         "-smbios",
-        &format!("type=2,manufacturer={maker},product={product},serial={serial}"),
+        &format!("type=2,manufacturer={maker},product={product},serial={board}"),
         "-smbios",
         &format!("type=3,manufacturer={maker},serial={chassis}"),
     ]);

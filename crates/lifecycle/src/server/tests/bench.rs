@@ -13,9 +13,9 @@ use crate::{
     policy::Policy,
     run::{Before, CALL, Closed, Done, Erased, Intent, Outcome, Phase, Run, Step, Worth},
     server::{
-        Abilities, Act, Amendment, Attachment, Boot, Claim, ClaimKey, Decision, Drive, Finding,
-        Guard, Inventory, Machine, Media, Notes, Observed, Reach, Reclaim, Record, Services,
-        Tombstone, after, condition, decide,
+        Abilities, Act, Amendment, Attachment, Boot, Call, Claim, ClaimKey, Decision, Drive,
+        Finding, Guard, Inventory, Machine, Media, Notes, Observed, Reach, Reclaim, Record,
+        Services, Tombstone, after, condition, decide,
     },
 };
 
@@ -75,6 +75,7 @@ pub(super) struct Bench {
     pub buried: bool,
     pub services: Option<Services>,
     pub heard: Option<Timestamp>,
+    pub call: Option<Call>,
     /// What reached the machine.
     pub sent: Vec<Step>,
     /// What was said.
@@ -103,6 +104,7 @@ pub(super) fn drive(serial: &str) -> Drive {
         label: "disk, bay".into(),
         can_erase: true,
         lists_operations: false,
+        in_volume: false,
         attachment: Attachment::Local,
     }
 }
@@ -158,6 +160,7 @@ impl Bench {
             buried: false,
             services: None,
             heard: None,
+            call: None,
             sent: Vec::new(),
             remarks: Vec::new(),
         }
@@ -285,6 +288,7 @@ impl Bench {
                     .finding(condition::DISCOVERED)
                     .is_some_and(|f| f.holds == Some(true)),
                 discovery_since: self.discovery_since,
+                erased: self.finding(condition::ERASED).map(|f| f.reason.to_owned()),
                 claim: self.claim_ref.clone(),
                 power: self.power.clone(),
                 led: self.led.clone(),
@@ -313,6 +317,7 @@ impl Bench {
             buried: self.buried,
             services: self.services.clone(),
             heard: self.heard,
+            call: self.call.clone(),
             answering_since: None,
         }
     }
@@ -416,6 +421,7 @@ impl Bench {
                     plan: plan.steps.iter().map(|p| p.step.clone()).collect(),
                     intent: None,
                     results: Vec::new(),
+                    progressed_at: None,
                     drives: Vec::new(),
                 });
             }
@@ -575,6 +581,18 @@ impl Bench {
 
     /// The probe calls with the machine's own identity and drives; what it is granted is recorded as the engine would.
     pub fn probe_calls(&mut self) -> Grant {
+        for _ in 0..4 {
+            let grant = self.probe_calls_once();
+            if grant != Grant::Wait {
+                return grant;
+            }
+            self.step();
+        }
+        Grant::Wait
+    }
+
+    /// As [`Self::probe_calls`], of a probe that does not ask again.
+    pub fn probe_calls_once(&mut self) -> Grant {
         let run = self.run.as_ref().map(|run| run.name.clone());
         self.stranger_calls(run.unwrap_or_default(), self.iron.identity.clone())
     }
@@ -594,6 +612,19 @@ impl Bench {
                 seen.collect()
             }),
         };
+        let started = self.run.as_ref().and_then(|run| run.last(&Step::PowerOn));
+        let started = started.map(|done| done.finished_at);
+        if self
+            .call
+            .as_ref()
+            .is_none_or(|call| Some(call.at) <= started)
+        {
+            self.now = after(self.now, SignedDuration::from_millis(1));
+            self.call = Some(Call {
+                at: self.now,
+                refused: None,
+            });
+        }
         let mut observed = self.observe();
         if observed.machine().is_none() {
             observed.reach = Reach::Reached(self.look());
@@ -635,6 +666,7 @@ impl Bench {
 
     /// The probe says how its work ended; erased drives are worth `worth`, read back or not.
     pub fn probe_reports(&mut self, outcome: Outcome, worth: Worth, verified: bool) {
+        self.now = after(self.now, SignedDuration::from_millis(1));
         let run = self.run.as_mut().unwrap();
         let step = inband::work(run).unwrap();
         if step == Step::ProbeErase {

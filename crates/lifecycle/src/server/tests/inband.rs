@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use super::bench::{Bench, drive};
 use crate::{
     identity::Identity,
-    inband::{BootMethod, Boots, Grant, SeenDrive, boots, choose, nonce},
+    inband::{BootMethod, Boots, Grant, SeenDrive, boots, choose, nonce, window},
     names,
     policy::{Cleaning, Discovery},
     run::{Kind, Outcome, Phase, Step, Worth},
@@ -185,9 +185,151 @@ fn without_the_bmcs_list_of_drives_nothing_is_granted_and_it_is_read() {
     until_up(&mut bench);
     // A new process.
     bench.inventory = None;
-    assert_eq!(bench.probe_calls(), Grant::Wait);
+    assert_eq!(bench.probe_calls_once(), Grant::Wait);
     assert_eq!(bench.step().act, Act::ReadInventory);
+    assert!(matches!(bench.probe_calls_once(), Grant::Erase { .. }));
+}
+
+#[test]
+fn a_list_of_drives_from_before_the_machine_ran_gives_no_leave() {
+    for mut bench in [with_probe(Bench::dirty("a")), with_probe(Bench::bound("a"))] {
+        until_up(&mut bench);
+        // What the BMC shows only while the machine is on.
+        let mut shared = drive("JBOD1");
+        shared.attachment = Attachment::Shared;
+        bench.iron.drives.push(shared);
+        bench.iron.seen = Some(vec![seen("D1"), seen("D2"), seen("JBOD1")]);
+        assert_eq!(bench.probe_calls_once(), Grant::Wait);
+        assert_eq!(bench.step().act, Act::ReadInventory);
+        match bench.probe_calls_once() {
+            Grant::Erase { drives, .. } | Grant::Write { drives } => {
+                assert_eq!(drives, ["D1", "D2"]);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_shared_drive_that_the_probe_does_not_see_by_its_name_may_be_any_that_the_bmc_does_not_list() {
+    for serial in ["JBOD1", ""] {
+        let mut bench = with_probe(Bench::dirty("a"));
+        let mut shared = drive(serial);
+        shared.attachment = Attachment::Shared;
+        bench.iron.drives.push(shared);
+        bench.iron.seen = Some(vec![seen("D1"), seen("D2"), seen("jbod-1"), seen("X")]);
+        until_up(&mut bench);
+        let Grant::Erase {
+            drives, left_out, ..
+        } = bench.probe_calls()
+        else {
+            panic!("no grant")
+        };
+        assert_eq!(drives, ["D1", "D2"], "{serial:?}");
+        assert_eq!(left_out.len(), 2);
+    }
+}
+
+#[test]
+fn who_switches_a_server_on_while_its_proof_is_judged_keeps_it_and_the_proof_is_void() {
+    let fabric = SeenDrive {
+        attachment: Attachment::Fabric,
+        untouchable: Some("fabric".into()),
+        ..seen("F1")
+    };
+    let mut bench = cleaned_with(vec![seen("D1"), seen("D2"), fabric], |_| {});
+    assert_eq!(bench.reason(condition::ERASED), "DrivesNeverWritten");
+    let sent = bench.sent.len();
+    bench.now = after(bench.now, SignedDuration::from_hours(30));
+    bench.iron.power = PowerState::On;
+    bench.restart();
+    for _ in 0..20 {
+        bench.step();
+        bench.pass_time();
+    }
+    assert_eq!(bench.iron.power, PowerState::On);
+    assert_eq!(bench.sent.len(), sent, "touched: {:?}", bench.sent);
+    assert_eq!(
+        bench.reason(condition::RUNNING_UNEXPECTEDLY),
+        "FoundRunning"
+    );
+    bench.now = after(bench.now, SignedDuration::from_hours(1));
+    // Off again it is cleaned anew, whatever policy says by then.
+    bench.policy.ignore_unreachable_drives = true;
+    bench.iron.power = PowerState::Off;
+    bench.restart();
+    until_up(&mut bench);
     assert!(matches!(bench.probe_calls(), Grant::Erase { .. }));
+}
+
+#[test]
+fn drives_behind_a_raid_volume_are_named_and_wait_for_a_person_instead_of_being_wiped_again() {
+    for ignore in [false, true] {
+        let bench = cleaned_with(vec![seen("VOLUME")], |bench| {
+            for drive in &mut bench.iron.drives {
+                drive.in_volume = true;
+            }
+            bench.policy.ignore_unreachable_drives = ignore;
+        });
+        let state = if ignore {
+            ServerState::Available
+        } else {
+            ServerState::Cleanup
+        };
+        assert_eq!(bench.state, Some(state));
+        if !ignore {
+            assert_eq!(bench.reason(condition::ERASED), "DrivesNeverWritten");
+            assert!(bench.run.is_some(), "erased once");
+        }
+    }
+}
+
+#[test]
+fn an_erasure_that_gets_on_is_not_cut_short_and_one_that_stands_still_is() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    until_up(&mut bench);
+    bench.probe_calls();
+    let limit = bench.policy.erase_timeout;
+    for _ in 0..5 {
+        bench.now = after(bench.now, limit - SignedDuration::from_secs(5));
+        bench.heard = Some(bench.now);
+        bench.run.as_mut().unwrap().progressed_at = Some(bench.now);
+        bench.restart();
+        bench.step();
+        bench.step();
+        assert_eq!(bench.iron.power, PowerState::On);
+    }
+    bench.now = after(bench.now, limit);
+    bench.heard = Some(bench.now);
+    bench.restart();
+    while bench.run.is_some() {
+        bench.step();
+        bench.pass_time();
+    }
+    assert_eq!(bench.iron.power, PowerState::Off);
+    assert!(bench.note(names::DIRTY).is_some());
+}
+
+#[test]
+fn a_probe_that_was_refused_is_not_said_to_have_been_silent() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    until_up(&mut bench);
+    let run = bench.run.as_ref().unwrap().name.clone();
+    let other = Identity::new("11111111-2222-3333-4444-555555555555", "S9");
+    let Grant::Refuse(why) = bench.stranger_calls(run, other) else {
+        panic!("granted")
+    };
+    bench.call.as_mut().unwrap().refused = Some(why);
+    bench.now = after(bench.now, bench.policy.probe_timeout);
+    while bench.run.is_some() {
+        bench.step();
+        bench.pass_time();
+    }
+    assert!(
+        bench.closed[0].message.contains("given nothing"),
+        "{}",
+        bench.closed[0].message
+    );
 }
 
 #[test]
@@ -391,8 +533,28 @@ fn an_image_that_is_booted_once_is_served_for_an_hour_and_no_longer() {
     bench.served();
     bench.rest();
     assert_eq!(boots(&bench.observe(), "a"), Ok(Boots::Image));
+    // What has begun may go on fetching. A machine that comes by DHCP again is not let in: an installer would install again.
+    assert!(window(&bench.observe()).is_err());
     bench.now = after(bench.now, SignedDuration::from_mins(61));
     assert!(boots(&bench.observe(), "a").is_err());
+}
+
+#[test]
+fn a_server_with_a_disk_is_started_from_it_after_a_loss_of_power_and_let_in_nowhere() {
+    for written in [true, false] {
+        let mut bench = with_probe(Bench::provisioned("a"));
+        let claim = bench.claim.as_mut().unwrap();
+        (claim.diskless, claim.written) = (false, written);
+        bench.now = after(bench.now, SignedDuration::from_hours(2));
+        bench.iron.power = PowerState::Off;
+        bench.restart();
+        while bench.run.is_none() {
+            bench.step();
+        }
+        assert_eq!(bench.run.as_ref().unwrap().kind, Kind::Power);
+        assert!(boots(&bench.observe(), "a").is_err());
+        assert!(window(&bench.observe()).is_err());
+    }
 }
 
 #[test]

@@ -467,8 +467,11 @@ impl World {
         // A release switches off whatever it finds on, until it has taken the server.
         let releasing = b.run.as_ref().is_some_and(|run| run.kind == Kind::Release);
         // A start for the probe that may have been sent, and a machine that runs after it: nothing can tell that it was somebody else's hand in
-        // those very seconds, and it does not stay on.
+        // those very seconds, and it does not stay on. Once it was found off and that was judged, it is somebody else's hand.
+        let judged =
+            ["DrivesNeverWritten", "MediumInserted"].contains(&b.reason(condition::ERASED));
         let started = b.run.as_ref().is_some_and(inband::is_up)
+            && !judged
             && matches!(step, Step::RequestShutdown | Step::ForceOff);
         if self.foreign && self.tenant.is_none() && !operation && !releasing && !started {
             assert!(
