@@ -1,0 +1,96 @@
+//! The site's network: a network namespace with a bridge. Nothing of it is ever in the host's own network.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::error::{Error, run};
+
+/// What all our namespaces begin with; the maker's process id and a number follow.
+const PREFIX: &str = "corten-site-";
+/// The bridge that machines are connected to.
+pub const BRIDGE: &str = "br0";
+/// The site's server, which is this side of the bridge.
+pub const SERVER: &str = "10.77.0.1";
+
+/// A namespace with a bridge. Dropped, it is gone with its processes.
+#[derive(Debug)]
+pub struct Namespace(String);
+
+// === impl Namespace ===
+
+impl Namespace {
+    /// Makes it, with [`SERVER`] as its address on [`BRIDGE`].
+    ///
+    /// # Errors
+    /// Without root or iproute2, or where a container may not make namespaces.
+    pub fn make() -> Result<Self, Error> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "{PREFIX}{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        ip(&["netns", "add", &name])?;
+        let namespace = Self(name);
+        let name = namespace.0.as_str();
+        let address = format!("{SERVER}/24");
+        for words in [
+            &["link", "set", "lo", "up"][..],
+            &["link", "add", BRIDGE, "type", "bridge"],
+            &["address", "add", &address, "dev", BRIDGE],
+            &["link", "set", BRIDGE, "up"],
+            // An API server looks for the address that it is to be reached at by the default route.
+            &["route", "add", "default", "dev", BRIDGE],
+        ] {
+            ip(&[&["-n", name][..], words].concat())?;
+        }
+        Ok(namespace)
+    }
+
+    /// Its name, as `ip netns` has it.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// What is put before a command, so that it runs inside.
+    pub fn enter(&self) -> [String; 2] {
+        ["nsenter".to_owned(), format!("--net=/run/netns/{}", self.0)]
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+fn ip<W: AsRef<OsStr>>(words: &[W]) -> Result<String, Error> {
+    run(Command::new("ip").args(words))
+}
+
+/// Ends the processes in a namespace of ours, and removes it.
+fn remove(namespace: &str) {
+    for pid in ip(&["netns", "pids", namespace])
+        .unwrap_or_default()
+        .lines()
+    {
+        let _ = Command::new("kill").args(["-KILL", pid]).output();
+    }
+    let _ = ip(&["netns", "del", namespace]);
+}
+
+/// Removes what makers left behind that were killed.
+pub fn remove_leftovers() {
+    for line in ip(&["netns", "list"]).unwrap_or_default().lines() {
+        let name = line.split(' ').next().unwrap_or_default();
+        let maker = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next())
+            .and_then(|pid| pid.parse::<u32>().ok());
+        if maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            remove(name);
+        }
+    }
+}
