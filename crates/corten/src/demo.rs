@@ -124,6 +124,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         story.say(format!("FAILED: {error:#}"));
     }
     let ended = stage.end(outcome.is_err()).await;
+    if site.is_some() {
+        // Where the one outside was killed, nobody else does.
+        corten_site::remove_leftovers();
+    }
     match (outcome, ended) {
         (Ok(code), ended) => ended.map(|()| code),
         // Said above, where it belongs in the story; the end only has the exit code left to give.

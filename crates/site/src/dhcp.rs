@@ -31,7 +31,7 @@ impl Dhcp {
     }
 }
 
-/// A running dnsmasq. Dropped, it is gone.
+/// A running dnsmasq. Dropped, it is gone, and at the latest with the thread that started it.
 #[derive(Debug)]
 pub struct Dnsmasq {
     child: Child,
@@ -75,10 +75,12 @@ impl Dnsmasq {
             words.push(format!("--dhcp-boot=tag:http,tag:boot{number},{url}"));
         }
         words.extend(dhcp.options.iter().cloned());
-        let child = Command::new("dnsmasq")
+        // So that it ends with the thread that starts it, also when this process is killed.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "dnsmasq"])
             .args(words)
             .spawn()
-            .map_err(Error::start("dnsmasq"))?;
+            .map_err(Error::start("setpriv"))?;
         Ok(Self { child, log })
     }
 

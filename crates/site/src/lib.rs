@@ -33,6 +33,7 @@ pub fn missing() -> Vec<String> {
         [
             ("ip", "makes the site's network"),
             ("nsenter", "enters it"),
+            ("setpriv", "ends dnsmasq with the site"),
             ("dnsmasq", "is the site's DHCP"),
         ]
         .into_iter()

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::error::{Error, run};
 
@@ -54,6 +55,14 @@ impl Namespace {
         &self.0
     }
 
+    /// Waits up to `patience` until no process is inside.
+    pub async fn empty_within(&self, patience: Duration) {
+        let deadline = tokio::time::Instant::now() + patience;
+        while !processes(&self.0).is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// What is put before a command, so that it runs inside.
     pub fn enter(&self) -> [String; 2] {
         ["nsenter".to_owned(), format!("--net=/run/netns/{}", self.0)]
@@ -70,18 +79,27 @@ fn ip<W: AsRef<OsStr>>(words: &[W]) -> Result<String, Error> {
     run(Command::new("ip").args(words))
 }
 
-/// Ends the processes in a namespace of ours, and removes it.
-fn remove(namespace: &str) {
-    for pid in ip(&["netns", "pids", namespace])
+fn processes(namespace: &str) -> Vec<u32> {
+    ip(&["netns", "pids", namespace])
         .unwrap_or_default()
         .lines()
-    {
-        let _ = Command::new("kill").args(["-KILL", pid]).output();
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+/// Ends the processes in a namespace of ours, and removes it. Not this process, which may be the last one inside.
+fn remove(namespace: &str) {
+    for pid in processes(namespace) {
+        if pid != std::process::id() {
+            let _ = Command::new("kill")
+                .args(["-KILL", &pid.to_string()])
+                .output();
+        }
     }
     let _ = ip(&["netns", "del", namespace]);
 }
 
-/// Removes what makers left behind that were killed.
+/// Removes what makers left behind that were killed. May be called inside.
 pub fn remove_leftovers() {
     for line in ip(&["netns", "list"]).unwrap_or_default().lines() {
         let name = line.split(' ').next().unwrap_or_default();

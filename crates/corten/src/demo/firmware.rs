@@ -1,6 +1,8 @@
 //! The play with a real firmware: QEMU machines that boot the probe, get an image, run it, and are erased for certain.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod progress;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,11 +18,12 @@ use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use self::progress::Goal;
 use super::Args;
 use super::cluster::{NAMESPACE, labels, selector};
 use super::site::Site;
-use super::stage::{LOOK_EVERY, Stage};
-use super::view::{self, View};
+use super::stage::Stage;
+use super::view;
 
 /// How machines are declared to boot, in turn; none: as Corten chooses, which is by the address that it tells the BMC.
 const METHODS: [Option<&str>; 3] = [None, Some("VirtualMedia"), Some("Network")];
@@ -56,7 +59,7 @@ pub async fn play(stage: &mut Stage, site: &Site) -> anyhow::Result<()> {
     let fleet = Fleet::builder().shape(Shape::Dell).tls(true).qemu(qemu);
     let fleet = fleet.start().await.context("the machines")?;
     stage.story.reached(
-        format!("{} machines: QEMU (without KVM) with UEFI firmware and two drives each, a simulated BMC before each", fleet.len()),
+        format!("machines: {} QEMU (without KVM) with UEFI firmware and two drives each, a simulated BMC before each", fleet.len()),
         begun,
     );
     stage.fleet = Some(fleet);
@@ -84,8 +87,7 @@ pub async fn play(stage: &mut Stage, site: &Site) -> anyhow::Result<()> {
     stage.start_serve(boot_flags(stage, site)?).await?;
     stage.introduce().await?;
     stage.discovered().await?;
-    stage.install().await?;
-    stage.called_back(&images).await?;
+    stage.install(&images).await?;
     if stage.args.once {
         stage.erase().await?;
         return stage.summary().await;
@@ -123,7 +125,7 @@ impl Stage {
             "metadata": {"name": NAMESPACE, "labels": labels()},
             "spec": {
                 "selector": {"matchLabels": labels()}, "discovery": "Both", "trustOnFirstUse": true,
-                "timeouts": {"shutdownGraceSeconds": 30, "probeSeconds": 600, "eraseSeconds": 900, "writeSeconds": 900},
+                "timeouts": {"shutdownGraceSeconds": 10, "probeSeconds": 600, "eraseSeconds": 900, "writeSeconds": 900},
             },
         }))?;
         self.create(Api::all(self.cluster.client.clone()), &policy)
@@ -205,11 +207,12 @@ impl Stage {
     }
 
     async fn discovered(&mut self) -> anyhow::Result<()> {
-        self.until_each(
-            "discovered from inside, Available",
-            AVAILABLE_WITHIN,
-            |server, _| view::state(server) == Some(&ServerState::Available),
-        )
+        let available = |server: &Server| view::state(server) == Some(&ServerState::Available);
+        self.until_each(&[Goal {
+            what: "discovered from inside, Available",
+            within: AVAILABLE_WITHIN,
+            reached: &available,
+        }])
         .await?;
         let inventories: Api<ServerInventory> = Api::all(self.cluster.client.clone());
         for (number, _) in self.all() {
@@ -232,12 +235,11 @@ impl Stage {
                 drives.join(", ")
             ));
         }
-        self.show_consoles(2);
         Ok(())
     }
 
     /// A claim for each machine: the image on its first drive, and user data with the address that it is to call.
-    async fn install(&mut self) -> anyhow::Result<()> {
+    async fn install(&mut self, images: &Images) -> anyhow::Result<()> {
         let client = self.cluster.client.clone();
         for (number, _) in self.all() {
             let name = name(number);
@@ -270,32 +272,30 @@ impl Stage {
                 second.serial, first.serial
             ));
         }
-        self.until_each(
-            "image written and read back",
-            INSTALLED_WITHIN,
-            |server, _| server.annotations().contains_key(names::PROVISIONED),
-        )
-        .await
-    }
-
-    async fn called_back(&mut self, images: &Images) -> anyhow::Result<()> {
         let uuids: BTreeMap<String, String> = self
             .all()
             .into_iter()
             .map(|(number, machine)| (server_name(number), machine.uuid().to_string()))
             .collect();
-        self.until_each(
-            "runs from its drive, and called the address in its user data",
-            CALLED_WITHIN,
-            |server, _| {
-                uuids
-                    .get(&server.name_any())
-                    .is_some_and(|uuid| images.heard("/called/", uuid))
+        let written = |server: &Server| server.annotations().contains_key(names::PROVISIONED);
+        let called = |server: &Server| {
+            uuids
+                .get(&server.name_any())
+                .is_some_and(|uuid| images.heard("/called/", uuid))
+        };
+        self.until_each(&[
+            Goal {
+                what: "image written and read back",
+                within: INSTALLED_WITHIN,
+                reached: &written,
             },
-        )
-        .await?;
-        self.show_consoles(4);
-        Ok(())
+            Goal {
+                what: "runs from its drive, has called the address in its user data",
+                within: CALLED_WITHIN,
+                reached: &called,
+            },
+        ])
+        .await
     }
 
     async fn erase(&mut self) -> anyhow::Result<()> {
@@ -317,9 +317,14 @@ impl Stage {
         }
         self.story
             .say("deleted the claims: the tenant's bytes are on both drives of each machine");
-        self.until_each("erased and Available again", CLEAN_WITHIN, |server, _| {
+        let clean = |server: &Server| {
             view::state(server) == Some(&ServerState::Available) && !view::dirty(server)
-        })
+        };
+        self.until_each(&[Goal {
+            what: "erased and Available again",
+            within: CLEAN_WITHIN,
+            reached: &clean,
+        }])
         .await?;
         let runs = Api::<ServerRun>::all(self.cluster.client.clone())
             .list(&ListParams::default().labels(&selector()))
@@ -352,93 +357,18 @@ impl Stage {
         }
         self.story
             .say("read every drive's file: no byte of the tenant's is left");
-        self.show_consoles(2);
         Ok(())
     }
 
     /// The drive that is installed to, and the other one.
     fn drives(&self, number: usize) -> anyhow::Result<[corten_sim::DiskFile; 2]> {
-        self.all()
-            .get(number)
-            .and_then(|(_, machine)| machine.qemu())
+        self.qemu(number)
             .and_then(|qemu| qemu.disks().try_into().ok())
             .ok_or_else(|| anyhow!("{} has not two drives", name(number)))
     }
 
-    /// Waits until `holds` for the server of each machine, with a line whenever one stands otherwise.
-    async fn until_each(
-        &mut self,
-        what: &str,
-        within: Duration,
-        holds: impl Fn(&Server, &View) -> bool,
-    ) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        let mut waiting: BTreeSet<usize> = (0..self.args.machines()).collect();
-        let mut told: BTreeMap<usize, String> = BTreeMap::new();
-        loop {
-            self.serves()?;
-            let view = View::read(&self.cluster.client)
-                .await
-                .context("the API server")?;
-            for number in waiting.clone() {
-                let named = server_name(number);
-                let Some(server) = view.servers.iter().find(|s| s.name_any() == named) else {
-                    continue;
-                };
-                if holds(server, &view) {
-                    self.story
-                        .reached(format!("{}: {what}", name(number)), begun);
-                    waiting.remove(&number);
-                    continue;
-                }
-                let line = view::standing(server);
-                if told.get(&number) != Some(&line) {
-                    self.story.say(format!("  {}: {line}", name(number)));
-                    told.insert(number, line);
-                }
-            }
-            if waiting.is_empty() {
-                return Ok(());
-            }
-            if begun.elapsed() > within {
-                let names: Vec<String> = waiting.into_iter().map(name).collect();
-                bail!(
-                    "{}: not {what} within {} s:{}\nThe log of corten serve ends:\n{}",
-                    names.join(", "),
-                    within.as_secs(),
-                    view.complaints(),
-                    self.serve_log()
-                );
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// The last lines of each machine's console.
-    pub fn show_consoles(&self, lines: usize) {
-        for (number, qemu) in self.consoles() {
-            for line in last_lines(&qemu.console(), lines) {
-                self.story
-                    .plain(format!("    {} console | {line}", name(number)));
-            }
-        }
-    }
-
-    /// Writes each machine's console to the demo's folder, where it stays like the other logs.
-    pub fn keep_consoles(&self) {
-        for (number, qemu) in self.consoles() {
-            let path = self.folder.log(&format!("console-{}.log", name(number)));
-            if let Err(error) = std::fs::write(&path, qemu.console()) {
-                self.story.say(format!("{}: {error}", path.display()));
-            }
-        }
-    }
-
-    fn consoles(&self) -> Vec<(usize, QemuHandle)> {
-        self.all()
-            .into_iter()
-            .filter_map(|(number, machine)| Some((number, machine.qemu()?)))
-            .collect()
+    fn qemu(&self, number: usize) -> Option<QemuHandle> {
+        self.fleet.as_ref()?.machines().nth(number)?.qemu()
     }
 
     fn how_to_look_inside(&self, site: &Site) {
@@ -449,9 +379,8 @@ impl Stage {
             self.cluster.kubeconfig.display()
         );
         let console = self
-            .consoles()
-            .first()
-            .map(|(_, qemu)| qemu.directory().join("console.log").display().to_string())
+            .qemu(0)
+            .map(|qemu| qemu.directory().join("console.log").display().to_string())
             .unwrap_or_default();
         self.story.plain(format!(
             "\nLook at it from another terminal, as root (the API server listens in the namespace only):\n
@@ -467,17 +396,4 @@ impl Stage {
             self.folder.path().display(),
         ));
     }
-}
-
-/// The last lines that say anything, cut to a terminal's width.
-fn last_lines(text: &str, count: usize) -> Vec<String> {
-    let said: Vec<&str> = text
-        .lines()
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty())
-        .collect();
-    said.iter()
-        .skip(said.len().saturating_sub(count))
-        .map(|line| line.chars().take(140).collect())
-        .collect()
 }

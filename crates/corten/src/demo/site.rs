@@ -6,6 +6,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use corten_controlplane::Binaries;
@@ -84,6 +85,11 @@ pub async fn enclose(args: &Args, story: &Story) -> anyhow::Result<ExitCode> {
             () = at_once.cancelled() => break None,
         }
     };
+    if status.is_none() {
+        // Its children end with it; theirs is to remove what it wrote.
+        let _ = inside.start_kill();
+        namespace.empty_within(Duration::from_secs(3)).await;
+    }
     // In this order: what still runs may be writing to the folder.
     drop(namespace);
     drop(janitor);
