@@ -98,8 +98,8 @@ impl Args {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.check()?;
     let story = Story::begin();
-    let site = Site::here();
-    if args.qemu && site.is_none() {
+    let site = Site::here().filter(|_| args.qemu);
+    if args.qemu && !args.prepare_only && site.is_none() {
         return site::enclose(&args, &story).await;
     }
     let shutdown = shutdown::on_signal()?;

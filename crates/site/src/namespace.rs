@@ -112,3 +112,40 @@ pub fn remove_leftovers() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_namespace_goes_with_its_processes_and_so_does_one_whose_maker_is_gone() {
+        if let Some(reason) = crate::missing().first() {
+            println!(
+                "skipped: a_namespace_goes_with_its_processes_and_so_does_one_whose_maker_is_gone: {reason}"
+            );
+            return;
+        }
+        let namespace = Namespace::make().unwrap();
+        let name = namespace.name().to_owned();
+        let [program, place] = namespace.enter();
+        let mut inside = tokio::process::Command::new(program)
+            .args([&place, "sleep", "600"])
+            .spawn()
+            .unwrap();
+        while processes(&name).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        remove_leftovers();
+        assert!(inside.try_wait().unwrap().is_none(), "its maker lives");
+        drop(namespace);
+        inside.wait().await.unwrap();
+        // The process id of one that has ended, and was waited for.
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        let orphan = format!("{PREFIX}{}-0", ended.id());
+        ip(&["netns", "add", &orphan]).unwrap();
+        remove_leftovers();
+        let left = ip(&["netns", "list"]).unwrap();
+        assert!(!left.contains(&name) && !left.contains(&orphan), "{left}");
+    }
+}

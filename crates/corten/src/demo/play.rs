@@ -18,7 +18,7 @@ use super::view::{self, View};
 const SHAPES: [Shape; 4] = [Shape::Dell, Shape::Hpe, Shape::Lenovo, Shape::Supermicro];
 const BY_NAME: &str = "by-name";
 const CLAIMS: [&str; 3] = [BY_NAME, "by-label", "any-server"];
-/// A reference that a registry could have; until the boot services land, its text is checked and nothing is fetched.
+/// A reference that a registry could have. Clockwork boots nothing: its text is checked and nothing is fetched.
 const IMAGE: &str = "ghcr.io/gardenlinux/gardenlinux:1877";
 const AT_ONCE: usize = 8;
 /// Each is many times what it takes on two cores; beyond it something is wrong.
