@@ -8,7 +8,7 @@ CARGO ?= cargo
 help: ## List what can be made
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## A control plane, 12 simulated machines, three claims, until Ctrl-C (ONCE=1: the whole life, then a table; CLUSTER_KUBECONFIG=file: on that cluster)
+demo: ## A control plane, 12 simulated machines, three claims, until Ctrl-C (ONCE=1: the whole life, then a table; QEMU=1: machines with real firmware, as root; CLUSTER_KUBECONFIG=file: on that cluster)
 	@scripts/demo
 
 test: ## Formatting, lints, every test, the API-server tests included

@@ -4,7 +4,6 @@
 //! kube-apiserver, the real probe in its ramdisk. `make e2e`, and part of `make test`.
 
 mod e2e {
-    pub mod guest;
     pub mod life;
     pub mod site;
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 /// Each room with the rooms that it may use. Rooms that are not here may use anything: the binary, tests, benchmarks.
-const RULES: [(&str, &[&str]); 12] = [
+const RULES: [(&str, &[&str]); 13] = [
     ("corten-api", &[]),
     ("corten-lifecycle", &["corten-api"]),
     ("corten-kit", &["corten-api"]),
@@ -18,6 +18,7 @@ const RULES: [(&str, &[&str]); 12] = [
     ("corten-probe", &["corten-probe-ioctl", "corten-wire"]),
     ("corten-boot", &["corten-api", "corten-kit", "corten-wire"]),
     ("corten-controlplane", &[]),
+    ("corten-site", &["corten-boot"]),
     (
         "corten-claims",
         &["corten-api", "corten-lifecycle", "corten-kit"],

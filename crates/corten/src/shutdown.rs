@@ -4,8 +4,13 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by the first signal.
+/// A token that is cancelled by the first signal; the second one ends the process.
 pub fn on_signal() -> anyhow::Result<CancellationToken> {
+    on_signals(|| std::process::exit(130))
+}
+
+/// A token that is cancelled by the first signal. The second one does `at_once`.
+pub fn on_signals(at_once: impl Fn() + Send + 'static) -> anyhow::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let token = CancellationToken::new();
@@ -18,7 +23,8 @@ pub fn on_signal() -> anyhow::Result<CancellationToken> {
             };
             if again {
                 tracing::warn!(signal = name, "asked twice, ending at once");
-                std::process::exit(130);
+                at_once();
+                return;
             }
             tracing::info!(signal = name, "shutting down");
             asked.cancel();

@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use corten_site::{Images, guest};
 use corten_tests::{netns, skip};
 use serde_json::json;
 
-use super::guest::{self, MARKER};
 use super::site::{self, Running};
 
 const METAL: &str = "metal.ironcore.dev/v1alpha1";
@@ -15,7 +15,7 @@ const METAL: &str = "metal.ironcore.dev/v1alpha1";
 fn missing() -> Option<String> {
     netns::missing()
         .or_else(|| site::qemu(1).missing())
-        .or_else(guest::missing)
+        .or_else(|| guest::missing().into_iter().next())
         .or_else(|| {
             site::probe()
                 .is_none()
@@ -27,8 +27,7 @@ fn missing() -> Option<String> {
 }
 
 fn holds_marker(disk: &std::path::Path) -> bool {
-    let bytes = fs::read(disk).unwrap();
-    bytes.windows(MARKER.len()).any(|window| window == MARKER)
+    guest::is_marked(disk).unwrap()
 }
 
 /// By an address that the BMC is told, by DHCP with TFTP and iPXE, and by a virtual drive; and one that loses its power twice. Side by side.
@@ -41,9 +40,8 @@ fn servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_th
     let Some(mut site) = netns::enter(name, Duration::from_secs(1800)) else {
         return;
     };
-    let callback = format!("http://{}:{}/diskless", netns::SERVER, site::IMAGES);
-    let mut files = guest::diskless(&callback);
-    files.push(("disk.raw.gz", guest::disk(site.folder())));
+    let mut files = guest::diskless(&Images::url("diskless")).unwrap();
+    files.push(("disk.raw.gz", guest::disk(site.folder()).unwrap()));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let methods = [None, Some("Network"), Some("VirtualMedia"), None];
@@ -75,8 +73,7 @@ async fn outages(run: &Running, n: usize) {
         s["status"]["state"] == "Available"
     })
     .await;
-    let spare: Vec<u8> = MARKER.iter().copied().cycle().take(64 << 20).collect();
-    fs::write(&disks[1].path, spare).unwrap();
+    fs::write(&disks[1].path, guest::marked(64 << 20)).unwrap();
     user_data(run, &claim).await;
     run.apply(json!({
         "apiVersion": METAL, "kind": "ServerClaim",
@@ -85,7 +82,7 @@ async fn outages(run: &Running, n: usize) {
         }},
         "spec": {
             "serverRef": {"name": server}, "power": "On",
-            "image": format!("http://{}:{}/image/disk.raw.gz", netns::SERVER, run.images),
+            "image": Images::url("image/disk.raw.gz"),
             "userDataRef": {"name": claim},
         },
     }))
@@ -174,7 +171,7 @@ async fn until_drive(path: &std::path::Path, offset: u64, wanted: impl Fn(&[u8])
 
 /// User data that tells the guest whom to call.
 async fn user_data(run: &Running, name: &str) {
-    let callback = format!("http://{}:{}/called", netns::SERVER, run.images);
+    let callback = Images::url("called");
     run.apply(json!({
         "apiVersion": "v1", "kind": "Secret", "type": "metal.ironcore.dev/user-data",
         "metadata": {"name": name, "namespace": "team"},
@@ -188,11 +185,7 @@ async fn called_back(run: &Running, n: usize, below: &str) {
     let begun = Instant::now();
     let uuid = run.fleet.machine(n).systems()[0].uuid.to_string();
     loop {
-        let called = run.heard.lock().unwrap().iter().any(|path| {
-            let path = path.to_ascii_lowercase();
-            path.starts_with(below) && path.contains(&uuid.to_ascii_lowercase())
-        });
-        if called {
+        if run.images.heard(below, &uuid) {
             return;
         }
         if begun.elapsed() > Duration::from_secs(360) {
@@ -212,7 +205,7 @@ async fn diskless(run: &Running, n: usize) {
         "metadata": {"name": claim, "namespace": "team"},
         "spec": {
             "serverRef": {"name": server}, "power": "On",
-            "image": format!("http://{}:{}/image/manifest.json", netns::SERVER, run.images),
+            "image": Images::url("image/manifest.json"),
         },
     }))
     .await;
@@ -279,8 +272,7 @@ async fn life(run: &Running, n: usize) {
     );
 
     // What a tenant leaves on the disk that is not installed to.
-    let spare: Vec<u8> = MARKER.iter().copied().cycle().take(64 << 20).collect();
-    fs::write(&disks[1].path, spare).unwrap();
+    fs::write(&disks[1].path, guest::marked(64 << 20)).unwrap();
     user_data(run, &claim).await;
     run.apply(json!({
         "apiVersion": METAL, "kind": "ServerClaim",
@@ -289,7 +281,7 @@ async fn life(run: &Running, n: usize) {
         }},
         "spec": {
             "serverRef": {"name": server},
-            "power": "On", "image": format!("http://{}:{}/image/disk.raw.gz", netns::SERVER, run.images),
+            "power": "On", "image": Images::url("image/disk.raw.gz"),
             "userDataRef": {"name": claim},
         },
     }))

@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use corten_boot::ramdisk::{self, KernelSource, Profile};
 use corten_controlplane::{ControlPlane, Options};
 use corten_sim::{Bus, Disk, Fleet, MachineHandle, Network, Qemu, Shape};
+use corten_site::Images;
 use corten_tests::netns::{BRIDGE, Dhcp, SERVER, Site};
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// The probe, as `scripts/ramdisk` builds it.
 pub fn probe() -> Option<PathBuf> {
@@ -52,16 +51,12 @@ pub fn qemu(machines: usize) -> Qemu {
 pub struct Running {
     pub client: Client,
     pub fleet: Fleet,
-    pub heard: Heard,
-    pub images: u16,
+    pub images: Images,
     pub log: PathBuf,
     begun: Instant,
     _serve: tokio::process::Child,
     _plane: ControlPlane,
 }
-
-/// Paths that guests asked for.
-pub type Heard = Arc<Mutex<Vec<String>>>;
 
 impl Running {
     /// Starts it all inside the namespace of `site`. `methods` says how each machine is declared to boot: none is found by its BMC and boots as
@@ -74,17 +69,7 @@ impl Running {
     ) -> Self {
         let begun = Instant::now();
         let folder = site.folder().to_owned();
-        site.dhcp(&Dhcp {
-            http_boot: Vec::new(),
-            // What a site says to machines that boot by PXE: iPXE by TFTP, and to iPXE the chain address.
-            options: [
-                "--dhcp-vendorclass=set:pxe,PXEClient:Arch:00007".to_owned(),
-                "--dhcp-match=set:ipxe,175".to_owned(),
-                format!("--dhcp-boot=tag:ipxe,http://{SERVER}:8080/ipxe"),
-                format!("--dhcp-boot=tag:pxe,tag:!ipxe,snponly.efi,,{SERVER}"),
-            ]
-            .into(),
-        });
+        site.dhcp(&Dhcp::pxe(8080));
         let out = folder.join("ramdisk");
         let index = ramdisk::build(&ramdisk::Options {
             kernel: KernelSource::Root("/".into()),
@@ -113,8 +98,7 @@ impl Running {
             .start()
             .await
             .unwrap();
-        let heard = Heard::default();
-        let images = serve_files(files, heard.clone()).await;
+        let images = Images::serve(files).await.unwrap();
         let log = folder.join("serve.log");
         let mut running = Self {
             _serve: tokio::process::Command::new(corten())
@@ -136,7 +120,6 @@ impl Running {
                 .unwrap(),
             client,
             fleet,
-            heard,
             images,
             log,
             begun,
@@ -401,51 +384,4 @@ fn standing(server: &Value) -> String {
         ready.and_then(|c| c["reason"].as_str()).unwrap_or("-"),
         ready.and_then(|c| c["message"].as_str()).unwrap_or("-"),
     )
-}
-
-/// Where the images are, and where guests call.
-pub const IMAGES: u16 = 8090;
-
-/// Serves `files` below `/image`, with ranges left out, and remembers every other path.
-async fn serve_files(files: Vec<(&'static str, Vec<u8>)>, heard: Heard) -> u16 {
-    let listener = tokio::net::TcpListener::bind((SERVER, IMAGES))
-        .await
-        .unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let files = Arc::new(files);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let (files, heard) = (files.clone(), heard.clone());
-            tokio::spawn(async move {
-                let mut piece = [0; 8192];
-                let Ok(length @ 1..) = stream.read(&mut piece).await else {
-                    return;
-                };
-                let request = String::from_utf8_lossy(&piece[..length]).into_owned();
-                let path = request
-                    .split_whitespace()
-                    .nth(1)
-                    .unwrap_or_default()
-                    .to_owned();
-                let file = path.strip_prefix("/image/").map(|name| {
-                    let found = files.iter().find(|(known, _)| *known == name);
-                    &found.unwrap().1
-                });
-                let body: &[u8] = match file {
-                    Some(file) => file,
-                    None => {
-                        heard.lock().unwrap().push(path);
-                        b"heard\n"
-                    }
-                };
-                let head = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                    body.len()
-                );
-                let _ = stream.write_all(head.as_bytes()).await;
-                let _ = stream.write_all(body).await;
-            });
-        }
-    });
-    port
 }

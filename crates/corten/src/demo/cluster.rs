@@ -44,7 +44,7 @@ pub struct Cluster {
     pub client: Client,
     pub kubeconfig: PathBuf,
     /// A kubectl that fits, if the demo brought one.
-    pub kubectl: Option<PathBuf>,
+    kubectl: Option<PathBuf>,
     own: Option<ControlPlane>,
 }
 
@@ -97,6 +97,14 @@ impl Cluster {
 
     pub fn is_own(&self) -> bool {
         self.own.is_some()
+    }
+
+    /// How kubectl is called here.
+    pub fn kubectl(&self) -> String {
+        match &self.kubectl {
+            Some(path) if !on_path("kubectl") => path.display().to_string(),
+            _ => "kubectl".to_owned(),
+        }
     }
 
     /// Installs the definitions and the namespace, labelled as the demo's.
@@ -367,4 +375,10 @@ fn gone_is_fine(error: kube::Error) -> kube::Result<()> {
         kube::Error::Api(status) if status.code == 404 || status.code == 405 => Ok(()),
         error => Err(error),
     }
+}
+
+fn on_path(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    })
 }

@@ -112,6 +112,26 @@ pub fn state(server: &Server) -> Option<&ServerState> {
     server.status.as_ref()?.state.as_ref()
 }
 
+/// State, power and why, in a line.
+pub fn standing(server: &Server) -> String {
+    let status = server.status.as_ref();
+    let power = status.and_then(|status| status.power_state.as_ref());
+    let ready = status
+        .and_then(|status| {
+            status
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == names::CONDITION_READY)
+        })
+        .map(|condition| format!("; {}: {}", condition.reason, condition.message))
+        .unwrap_or_default();
+    format!(
+        "{}, {}{ready}",
+        state(server).map_or("new", ServerState::as_str),
+        power.map_or("power unknown", PowerState::as_str),
+    )
+}
+
 pub fn is_on(server: &Server) -> bool {
     server
         .status
