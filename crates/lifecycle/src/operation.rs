@@ -11,7 +11,7 @@ use corten_api::metal::{PowerState, ServerState};
 use crate::{
     names,
     plan::Plan,
-    run::{Kind, Outcome, Phase, Run, Step},
+    run::{Done, Kind, Outcome, Phase, Run, Step},
     server::{
         Act, Amendment, Decision, Observed, Reach, after,
         pursuit::{self, Progress},
@@ -195,13 +195,8 @@ fn carry_out(o: &Observed, run: &Run) -> Decision {
         "Operation",
         format!("the operation {} is carried out", run.occasion),
     );
-    if run.is_lost() {
-        return base
-            .with(Act::FinishRun {
-                phase: Phase::OutcomeUnknown,
-                message: "nothing can tell whether it happened; it is not repeated".into(),
-            })
-            .remark(true, "OperationOutcomeUnknown", format!("{}: nothing can tell whether it happened, and it is not repeated; look, and ask again if need be", run.occasion));
+    if let Some(done) = run.lost() {
+        return unknown(base, run, done);
     }
     if run.is_untouched()
         && o.record.notes.claim_uid.as_deref().unwrap_or_default() != run.claim_uid
@@ -279,7 +274,8 @@ fn carry_out(o: &Observed, run: &Run) -> Decision {
                     "OperationDone",
                     format!("{} was carried out", run.occasion),
                 ),
-            _ => base
+            Outcome::Unknown => unknown(base, run, done),
+            Outcome::Failed | Outcome::NotSent => base
                 .with(Act::FinishRun {
                     phase: Phase::Failed,
                     message: done.evidence.clone(),
@@ -291,6 +287,23 @@ fn carry_out(o: &Observed, run: &Run) -> Decision {
                 ),
         },
     }
+}
+
+/// Nobody knows whether it happened. The run ends, so that it holds nobody up, and a person decides.
+fn unknown(base: Decision, run: &Run, done: &Done) -> Decision {
+    let message = format!(
+        "{} was sent, or may have been, and nothing shows whether it happened ({}); it is not sent again. Look at the machine's console, and ask again if it is still wanted",
+        done.step, done.evidence
+    );
+    base.with(Act::FinishRun {
+        phase: Phase::OutcomeUnknown,
+        message: message.clone(),
+    })
+    .remark(
+        true,
+        "OperationOutcomeUnknown",
+        format!("{}: {message}", run.occasion),
+    )
 }
 
 fn park(o: &Observed, run: &Run, base: Decision) -> Decision {

@@ -273,11 +273,16 @@ impl Run {
         self.results.iter().rfind(|done| &done.step == step)
     }
 
-    /// True when a step's outcome is unknown and doing it twice would not be the same as once.
-    pub fn is_lost(&self) -> bool {
+    /// The step whose outcome is unknown and that done twice would not be the same as once.
+    pub fn lost(&self) -> Option<&Done> {
         self.results
             .iter()
-            .any(|done| done.outcome == Outcome::Unknown && !done.step.is_repeatable())
+            .find(|done| done.outcome == Outcome::Unknown && !done.step.is_repeatable())
+    }
+
+    /// True when there is such a step.
+    pub fn is_lost(&self) -> bool {
+        self.lost().is_some()
     }
 
     /// True when every planned step is done.
@@ -460,8 +465,8 @@ pub fn settle(intent: &Intent, machine: &Machine) -> Settlement {
     };
     let outcome = match happened {
         Some(true) => Outcome::Succeeded,
-        // A shutdown that was asked for takes its time: that power is still on tells nothing about the asking.
-        Some(false) if intent.step == Step::RequestShutdown => Outcome::Unknown,
+        // Power takes its time to change, and longer to be shown: that nothing is seen yet does not show that nothing was sent.
+        Some(false) if intent.step.is_power() => Outcome::Unknown,
         Some(false) => Outcome::NotSent,
         None => Outcome::Unknown,
     };
@@ -471,12 +476,18 @@ pub fn settle(intent: &Intent, machine: &Machine) -> Settlement {
     }
 }
 
-/// `LastResetTime` (ComputerSystem v1.12) is the only thing that a finished restart leaves behind.
+/// `LastResetTime` (ComputerSystem v1.12) is the only thing that a finished restart leaves behind. Moved, it shows that there was one;
+/// unmoved, it shows nothing.
 fn reset_since(intent: &Intent, machine: &Machine) -> (Option<bool>, String) {
     match (&intent.before.last_reset, &machine.last_reset) {
-        (Some(before), Some(now)) => (
-            Some(before != now),
-            format!("LastResetTime was {before}, is {now}"),
+        (Some(before), Some(now)) if before != now => {
+            (Some(true), format!("LastResetTime was {before}, is {now}"))
+        }
+        (Some(before), Some(_)) => (
+            None,
+            format!(
+                "LastResetTime is {before} as before, and many BMCs show it late or never, so it does not show that there was no restart"
+            ),
         ),
         _ => (None, "the BMC gives no LastResetTime".into()),
     }

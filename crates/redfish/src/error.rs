@@ -242,7 +242,11 @@ impl GatewayError {
     pub fn outcome_unknown(&self) -> bool {
         match self {
             Self::Timeout { phase, .. } => matches!(phase, Phase::Headers | Phase::Body),
-            Self::Interrupted { .. } | Self::Malformed { .. } | Self::TooLarge { .. } => true,
+            // What is not HTTP is an answer all the same: the request was sent.
+            Self::Interrupted { .. }
+            | Self::Malformed { .. }
+            | Self::TooLarge { .. }
+            | Self::NotRedfish { .. } => true,
             Self::Status { code, .. } => matches!(code, 500 | 502 | 504),
             _ => false,
         }

@@ -137,6 +137,8 @@ struct State {
     calls: usize,
     /// Seconds that the reading before a call takes.
     reading: i64,
+    /// Shows `LastResetTime` as it was at the start, whatever happens, as many BMCs do.
+    forgets_resets: bool,
 }
 
 impl Iron {
@@ -149,6 +151,7 @@ impl Iron {
             wrong: None,
             calls: 0,
             reading: 0,
+            forgets_resets: false,
         };
         Self {
             store: store.clone(),
@@ -162,7 +165,14 @@ impl Iron {
             read_at: now(),
             power: state.power.clone(),
             identity: Identity::default(),
-            last_reset: Some(state.resets.to_string()),
+            last_reset: Some(
+                if state.forgets_resets {
+                    0
+                } else {
+                    state.resets
+                }
+                .to_string(),
+            ),
             boot_override: Some(state.boot_override),
             led: None,
             boot_order: Vec::new(),
@@ -292,8 +302,8 @@ fn found(plan: &[Step]) -> PowerState {
 }
 
 #[tokio::test]
-async fn dropped_after_its_nth_input_or_output_no_power_action_is_sent_twice_and_the_work_is_done()
-{
+async fn dropped_after_its_nth_input_or_output_no_power_action_is_sent_twice_and_the_work_is_done_or_called_unknown()
+ {
     for plan in PLANS {
         for n in 0.. {
             let store = Store::new(plan);
@@ -307,17 +317,22 @@ async fn dropped_after_its_nth_input_or_output_no_power_action_is_sent_twice_and
             // A successor takes over from what is recorded.
             work(&executor, &iron).await.unwrap();
             let sent = iron.state.lock().sent.clone();
-            for step in plan.iter().filter(|step| step.is_power()) {
-                assert_eq!(
-                    sent.iter().filter(|s| s == &step).count(),
-                    1,
-                    "n = {n}: {sent:?}"
-                );
-            }
             let status = store.status();
-            assert_eq!(
-                status.phase,
-                Some(RunPhase::Succeeded),
+            for step in plan.iter().filter(|step| step.is_power()) {
+                let times = sent.iter().filter(|s| s == &step).count();
+                if step.is_repeatable() {
+                    assert_eq!(times, 1, "n = {n}: {sent:?}");
+                } else {
+                    // An unmoved LastResetTime does not show that it was not sent: nobody sends it a second time.
+                    let done = Some(RunPhase::Succeeded);
+                    assert!(times <= 1, "n = {n}: {sent:?}");
+                    assert!(times == 1 || status.phase != done, "n = {n}: {status:?}");
+                }
+            }
+            let unknown = status.phase == Some(RunPhase::OutcomeUnknown);
+            assert!(
+                status.phase == Some(RunPhase::Succeeded)
+                    || unknown && !plan.iter().all(Step::is_repeatable),
                 "n = {n}: {status:?}"
             );
             assert!(status.intent.is_none() && status.finished_at.is_some());
@@ -351,11 +366,17 @@ async fn each_step_failing_in_turn_leaves_a_record_that_says_so_and_nothing_is_s
                     );
                 }
                 let status = store.status();
-                assert_eq!(
-                    status.phase,
-                    Some(RunPhase::Succeeded),
-                    "{error:?} at {n}: {status:?}"
-                );
+                // What surely did not leave may be sent again; a restart that may have left may not.
+                let lost = matches!(error, SendError::Unknown(_))
+                    && !happens
+                    && plan.get(n).is_some_and(|step| !step.is_repeatable());
+                let expected = if lost {
+                    assert_eq!(sent, []);
+                    RunPhase::OutcomeUnknown
+                } else {
+                    RunPhase::Succeeded
+                };
+                assert_eq!(status.phase, Some(expected), "{error:?} at {n}: {status:?}");
                 let failed = status
                     .results
                     .iter()
@@ -384,6 +405,45 @@ async fn a_restart_that_nothing_can_show_is_not_repeated() {
     work(&executor, &iron).await.unwrap();
     assert_eq!(store.status().phase, Some(RunPhase::OutcomeUnknown));
     assert_eq!(iron.state.lock().sent.len(), 1);
+}
+
+#[tokio::test]
+async fn a_restart_whose_last_reset_time_has_not_moved_is_unknown_and_is_not_sent_again() {
+    for happens in [true, false] {
+        let store = Store::new(&[Step::ForceRestart]);
+        let iron = Iron::new(&store, PowerState::On);
+        {
+            let mut state = iron.state.lock();
+            state.forgets_resets = true;
+            state.wrong = Some((0, SendError::Unknown("cut".into()), happens));
+        }
+        work(&executor(&store, FOREVER), &iron).await.unwrap();
+        let status = store.status();
+        assert_eq!(
+            status.phase,
+            Some(RunPhase::OutcomeUnknown),
+            "{happens}: {status:?}"
+        );
+        let ended = status.results.last().unwrap();
+        assert_eq!(ended.outcome, StepOutcome::Unknown);
+        assert!(ended.evidence.contains("late or never"), "{ended:?}");
+        assert_eq!(iron.state.lock().sent.len(), usize::from(happens));
+    }
+}
+
+#[tokio::test]
+async fn a_restart_that_surely_did_not_leave_may_be_sent() {
+    for error in [
+        SendError::NotSent("connection refused".into()),
+        SendError::Refused("409".into()),
+    ] {
+        let store = Store::new(&[Step::ForceRestart]);
+        let iron = Iron::new(&store, PowerState::On);
+        iron.state.lock().wrong = Some((0, error, false));
+        work(&executor(&store, FOREVER), &iron).await.unwrap();
+        assert_eq!(store.status().phase, Some(RunPhase::Succeeded));
+        assert_eq!(iron.state.lock().sent, [Step::ForceRestart]);
+    }
 }
 
 #[tokio::test]

@@ -75,6 +75,42 @@ fn a_restart_of_which_nobody_knows_whether_it_happened_is_not_repeated() {
 }
 
 #[test]
+fn a_restart_that_the_last_reset_time_does_not_show_is_unknown_and_is_not_repeated() {
+    for delivery in [Delivery::DiesBefore, Delivery::DiesAfter] {
+        let mut bench = Bench::provisioned("a");
+        bench.claim.as_mut().unwrap().allow_operations = true;
+        let mut bench = asked(bench, "hard-restart-server");
+        while !matches!(decide(&bench.observe()).act, Act::Send(_)) {
+            bench.step();
+        }
+        bench.step_with(delivery);
+        // Shown late, or never: it is as it was when the intent was written.
+        let before = bench.look().last_reset;
+        let intent = bench.run.as_mut().unwrap().intent.as_mut().unwrap();
+        intent.before.last_reset = before;
+        let sent = bench.sent.clone();
+        bench.rest();
+        assert_eq!(bench.sent, sent);
+        assert!(bench.remarks.contains(&"OperationOutcomeUnknown"));
+        assert!(!bench.remarks.contains(&"OperationFailed"));
+        assert!(bench.run.is_none(), "an unknown outcome holds nobody up");
+    }
+}
+
+#[test]
+fn a_power_call_of_a_person_that_shows_no_effect_yet_is_unknown_and_not_failed() {
+    let mut bench = asked(Bench::available(), "force-on-server");
+    while !matches!(decide(&bench.observe()).act, Act::Send(_)) {
+        bench.step();
+    }
+    bench.step_with(Delivery::DiesBefore);
+    bench.rest();
+    assert_eq!(bench.sent, []);
+    assert!(bench.remarks.contains(&"OperationOutcomeUnknown"));
+    assert!(!bench.remarks.contains(&"OperationFailed"));
+}
+
+#[test]
 fn what_is_off_is_not_restarted() {
     let mut bench = asked(Bench::available(), "hard-restart-server");
     bench.rest();

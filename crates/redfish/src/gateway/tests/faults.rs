@@ -168,6 +168,32 @@ async fn a_get_on_a_connection_that_the_bmc_just_closed_is_asked_again_but_a_pos
 }
 
 #[tokio::test]
+async fn a_post_that_is_answered_with_what_is_not_http_may_have_been_done_and_one_to_a_closed_port_was_not()
+ {
+    let server = mostly_conforming(|request| {
+        (request.method == "POST" && request.path == SYSTEM)
+            .then(|| Answer::Raw(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()))
+    })
+    .await;
+    let bmc = gateway().bmc(target(&server));
+    let error = bmc
+        .post(SYSTEM, &json!({}), Priority::Power)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, GatewayError::NotRedfish { .. }), "{error}");
+    assert!(error.outcome_unknown(), "{error}");
+    let gone = target(&server);
+    drop(server);
+    let error = gateway()
+        .bmc(gone)
+        .post(SYSTEM, &json!({}), Priority::Power)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, GatewayError::Unreachable { .. }), "{error}");
+    assert!(!error.outcome_unknown(), "{error}");
+}
+
+#[tokio::test]
 async fn broken_json_is_an_error_of_that_resource_only() {
     let server = mostly_conforming(|request| {
         (request.path == SYSTEM).then(|| Answer::Say(200, vec![], b"{\"Id\":".to_vec()))
