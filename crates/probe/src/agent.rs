@@ -8,7 +8,7 @@ use crate::power::{End, Power};
 use crate::registry::{CallError, Registry, chain};
 use crate::say;
 use crate::stop::Stop;
-use corten_wire::{Report, Task, Welcome, path};
+use corten_wire::{DriveName, Report, Task, Welcome, path};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub struct Agent {
     pace: Pace,
     boot_id: String,
     heard: Heard,
+    /// Drives that the last hello named.
+    shown: Vec<DriveName>,
     done: HashMap<String, Report>,
 }
 
@@ -63,6 +65,7 @@ impl Agent {
             pace,
             boot_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
             heard: Heard::default(),
+            shown: Vec::new(),
             done: HashMap::new(),
         }
     }
@@ -72,27 +75,18 @@ impl Agent {
         let lldp = (self.root.is_machine() && !self.pace.lldp.is_zero()).then(|| {
             neighbours::listen(nics::links(&self.root), self.pace.lldp, &self.heard, stop)
         });
-        let mut heard = lldp;
-        let mut registered = false;
+        let mut listening = lldp;
         let mut pause = Duration::from_millis(250);
         loop {
-            // What was heard after the first registration is worth a second one.
-            if registered
-                && heard
-                    .as_ref()
-                    .is_some_and(std::thread::JoinHandle::is_finished)
-            {
-                heard = None;
-                if !self.heard.interfaces().is_empty() {
-                    self.register(stop);
-                }
-            }
             match self.hello() {
                 Ok(welcome) => {
                     pause = Duration::from_millis(250);
                     let again = Duration::from_secs(u64::from(welcome.again_seconds.clamp(1, 300)));
                     let is_wait = welcome.task == Task::Wait;
-                    registered |= welcome.task == Task::Inventory;
+                    // The engine takes the machine down when it has its inventory: who is heard late would be heard never.
+                    if welcome.task == Task::Inventory {
+                        self.listen_to_the_end(listening.take(), stop);
+                    }
                     if self.follow(welcome.task, stop) || (self.pace.once && !is_wait) {
                         return;
                     }
@@ -116,9 +110,30 @@ impl Agent {
         }
     }
 
-    fn hello(&self) -> Result<Welcome, CallError> {
-        self.registry
-            .post(path::HELLO, &inventory::hello(&self.root, &self.boot_id))
+    fn hello(&mut self) -> Result<Welcome, CallError> {
+        let hello = inventory::hello(&self.root, &self.boot_id);
+        self.shown.clone_from(&hello.machine.drives);
+        self.registry.post(path::HELLO, &hello)
+    }
+
+    /// Until the time for LLDP is over, or each link that has a carrier has heard somebody.
+    fn listen_to_the_end(&self, listening: Option<std::thread::JoinHandle<()>>, stop: &Stop) {
+        let Some(listening) = listening else { return };
+        let have_all_heard = || {
+            let heard = self.heard.interfaces();
+            nics::links(&self.root)
+                .iter()
+                .filter(|link| {
+                    self.root
+                        .flag(format!("sys/class/net/{}/carrier", link.name))
+                })
+                .all(|link| heard.iter().any(|known| known.name == link.name))
+        };
+        while !listening.is_finished() && !have_all_heard() {
+            if stop.wait(Duration::from_millis(200)) {
+                return;
+            }
+        }
     }
 
     /// Does one task; says whether the agent is to end.

@@ -1,10 +1,13 @@
 //! Granted tasks: what is told while they run, and what is reported of each.
 
 use super::{Agent, Pace};
+use crate::inventory::drives::{Attachment, Found};
 use crate::registry::{CallError, Registry, chain};
 use crate::say;
 use crate::stop::Stop;
-use corten_wire::{BurnIn, EraseGrant, Outcome, Progress, Report, Verdict, WriteGrant, path};
+use corten_wire::{
+    BurnIn, DriveName, EraseGrant, Outcome, Progress, Report, Verdict, WriteGrant, path,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -121,6 +124,32 @@ fn failed(message: impl Into<String>) -> Report {
     }
 }
 
+/// Drives of this machine that were not there when leave was asked for: nobody has judged them, and nothing was erased on them.
+fn newcomers(shown: &[DriveName], now: &[Found]) -> Vec<String> {
+    now.iter()
+        .filter(|found| matches!(found.attachment, Attachment::Local | Attachment::Ambiguous))
+        .map(|found| (found.name(), &found.kernel_name))
+        .filter(|(name, _)| {
+            let is_it = |known: &&DriveName| {
+                known.serial_number == name.serial_number && known.model == name.model
+            };
+            let before = shown.iter().filter(is_it).count();
+            let same = now
+                .iter()
+                .map(Found::name)
+                .filter(|name| is_it(&name))
+                .count();
+            before < same
+        })
+        .map(|(name, kernel)| {
+            format!(
+                "{kernel} ({} {}): it appeared after leave was given and was not erased",
+                name.model, name.serial_number
+            )
+        })
+        .collect()
+}
+
 impl Agent {
     pub(super) fn burn_in(&self, limits: &BurnIn, watch: &Watch) -> Report {
         let result = crate::burnin::run(&self.root, limits, watch.stop(), &|percent| {
@@ -158,6 +187,10 @@ impl Agent {
             .filter(|result| result.outcome == Outcome::Failed)
             .map(|result| format!("{}: {}", result.drive.serial_number, result.message))
             .collect();
+        told.extend(newcomers(
+            &self.shown,
+            &crate::inventory::drives::scan(&self.root),
+        ));
         if told.is_empty() {
             told.extend(crate::cleanup::after(&self.root, grant, &boot_entries));
         }
@@ -199,5 +232,25 @@ impl Agent {
             }
             Err(message) => failed(message),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::drives::{scan, tests::lay};
+    use crate::inventory::root::Root;
+
+    #[test]
+    fn a_drive_that_appears_while_others_are_erased_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::at(folder.path());
+        let files = |serial: &'static str| [("size", "2048"), ("serial", serial)];
+        lay(folder.path(), "pci0/virtio1/block/vda", &files("A"));
+        let shown: Vec<DriveName> = scan(&root).iter().map(Found::name).collect();
+        assert!(newcomers(&shown, &scan(&root)).is_empty());
+        lay(folder.path(), "pci0/virtio2/block/vdb", &files("B"));
+        let told = newcomers(&shown, &scan(&root));
+        assert!(told.len() == 1 && told[0].contains("vdb"), "{told:?}");
     }
 }

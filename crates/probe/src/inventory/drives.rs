@@ -275,7 +275,9 @@ fn attachment(root: &Root, name: &str) -> (String, Attachment) {
     } else {
         ("scsi".to_owned(), Attachment::Local)
     };
-    if attachment == Attachment::Local && is_multipath(root, name) {
+    let is_shared =
+        || is_multipath(root, name) || is_array(root, name) || has_initiators(root, &path);
+    if attachment == Attachment::Local && is_shared() {
         attachment = Attachment::Multipath;
     }
     if name.starts_with("sr")
@@ -319,6 +321,38 @@ fn nvme(root: &Root, name: &str, is_subsystem: bool) -> (String, Attachment) {
         Some(other) => (format!("nvme-{other}"), Attachment::Fabric),
         None => ("nvme".to_owned(), Attachment::Local),
     }
+}
+
+/// Whether it is a LUN of an array: one that groups its ports (TPGS, INQUIRY byte 5, bits 5:4; SPC-5, 6.7.2) may show it to other machines too. Plain
+/// drives have none.
+fn is_array(root: &Root, name: &str) -> bool {
+    root.bytes(format!("sys/block/{name}/device/inquiry"))
+        .and_then(|inquiry| inquiry.get(5).copied())
+        .is_some_and(|byte| byte & 0x30 != 0)
+}
+
+/// Whether another initiator, which is another machine's adapter, is in the SAS domain that leads to it: an expander shows all that is attached to it.
+fn has_initiators(root: &Root, path: &Path) -> bool {
+    let pieces: Vec<&str> = path.iter().filter_map(|piece| piece.to_str()).collect();
+    let host = pieces
+        .iter()
+        .find(|piece| piece.starts_with("host") && piece.len() > 4);
+    if !pieces.iter().any(|piece| piece.starts_with("expander-")) {
+        return false;
+    }
+    // `end_device-H:…`: H is the number of the host.
+    let number = host
+        .and_then(|host| host.strip_prefix("host"))
+        .unwrap_or_default();
+    root.names("sys/class/sas_device")
+        .iter()
+        .filter(|device| device.starts_with(&format!("end_device-{number}:")))
+        .any(|device| {
+            root.text(format!(
+                "sys/class/sas_device/{device}/initiator_port_protocols"
+            ))
+            .is_some_and(|protocols| !matches!(protocols.as_str(), "" | "none"))
+        })
 }
 
 /// Whether a multipath map holds it.
@@ -437,6 +471,35 @@ pub(crate) mod tests {
             .map(|(name, attachment)| ((*name).to_owned(), *attachment, true))
             .collect();
         assert_eq!(attachments, expected);
+    }
+
+    #[test]
+    fn a_sas_drive_that_another_machine_may_reach_is_never_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let path = "pci0/host1/port-1:0/expander-1:0/port-1:0:1/end_device-1:0:1/target/block/sda";
+        lay(root, path, &[("size", "8192"), ("serial", "S1")]);
+        let direct = "pci0/host2/port-2:0/end_device-2:0/target/block/sdb";
+        lay(root, direct, &[("size", "8192"), ("serial", "S2")]);
+        let kind = |at: usize| found(root)[at].attachment;
+        let device = |name: &str, protocols: &str| {
+            let device = root.join("sys/class/sas_device").join(name);
+            fs::create_dir_all(&device).unwrap();
+            fs::write(device.join("initiator_port_protocols"), protocols).unwrap();
+        };
+        device("end_device-1:0:1", "none\n");
+        assert_eq!((kind(0), kind(1)), (Attachment::Local, Attachment::Local));
+        // Another host's adapter at the same expander.
+        device("end_device-1:0:9", "stp, ssp, smp\n");
+        assert_eq!(
+            (kind(0), kind(1)),
+            (Attachment::Multipath, Attachment::Local)
+        );
+        // A LUN of an array groups its ports (TPGS).
+        let inquiry = root.join("sys/devices").join(direct).join("device/inquiry");
+        fs::create_dir_all(inquiry.parent().unwrap()).unwrap();
+        fs::write(inquiry, [0, 0, 6, 2, 31, 0x10]).unwrap();
+        assert_eq!(kind(1), Attachment::Multipath);
     }
 
     #[test]

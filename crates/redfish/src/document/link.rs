@@ -57,6 +57,7 @@ impl Link {
             Some((path, fragment)) => (path, Some(fragment).filter(|f| !f.is_empty())),
             None => (text, None),
         };
+        let path = path.trim_end();
         if path.is_empty() {
             return Err(BadLink::Empty);
         }

@@ -103,6 +103,11 @@ fn links_that_climb_or_carry_a_user_are_refused() {
     ] {
         assert!(Link::parse(bad).is_err(), "{bad:?}");
     }
+    assert_eq!(
+        Link::parse("/redfish/v1/ #").unwrap(),
+        Link::service_root(),
+        "space before the fragment is as much as none"
+    );
     let part = Link::parse("/redfish/v1/Chassis/1/Power#/PowerControl/0").unwrap();
     assert_eq!(
         (part.path(), part.fragment()),
