@@ -4,7 +4,10 @@ use std::{fmt::Debug, sync::Arc};
 
 use kube::{
     Client, Resource,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{
+        DeleteParams, DynamicObject, ListParams, ObjectList, Patch, PatchParams, PostParams,
+        Preconditions,
+    },
     core::{Request, request::Error as RequestError},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -18,6 +21,9 @@ use crate::{error::Error, gate, key::ObjectKey, metrics, store::Store, tolerant:
 const AT_ONCE: usize = 48;
 
 static PLACES: Semaphore = Semaphore::const_new(AT_ONCE);
+
+/// Objects a page when a kind is read whole.
+const PAGE: u32 = 500;
 
 /// A place among the requests under way, in the order of asking.
 async fn place() -> Option<SemaphorePermit<'static>> {
@@ -76,6 +82,51 @@ where
     pub async fn live(&self, key: &ObjectKey) -> Result<Arc<K>, Error> {
         let request = Self::at(key).get(key.name(), &Default::default());
         self.object("get", key, request).await
+    }
+
+    /// Reads from the API server itself all objects of the kind with `field` = `value`, whatever their labels and whether or not we can
+    /// decode them. Where the kind's definition does not offer the field for selection, all are read, page by page.
+    pub async fn live_with(&self, field: &str, value: &str) -> Result<Vec<DynamicObject>, Error> {
+        let selector = ListParams::default().fields(&format!("{field}={value}"));
+        match self.pages(selector, |_| true).await {
+            Err(Error::Refused { .. }) => {
+                let path = format!("/{}", field.replace('.', "/"));
+                let has = |object: &DynamicObject| {
+                    object.data.pointer(&path).and_then(Value::as_str) == Some(value)
+                };
+                self.pages(ListParams::default(), has).await
+            }
+            other => other,
+        }
+    }
+
+    async fn pages(
+        &self,
+        selector: ListParams,
+        keep: impl Fn(&DynamicObject) -> bool,
+    ) -> Result<Vec<DynamicObject>, Error> {
+        let all = ObjectKey::cluster("*");
+        let mut kept = Vec::new();
+        let mut params = selector.limit(PAGE);
+        loop {
+            gate::pass().await;
+            let request = Self::at(&all)
+                .list(&params)
+                .map_err(|e| Self::build_error("list", &all, e))?;
+            let answer = {
+                let _place = place().await;
+                self.client
+                    .request::<ObjectList<DynamicObject>>(request)
+                    .await
+            };
+            gate::pass().await;
+            let page = answer.map_err(|e| Error::from_kube("list", &Self::kind(), &all, e))?;
+            kept.extend(page.items.into_iter().filter(&keep));
+            match page.metadata.continue_.filter(|next| !next.is_empty()) {
+                Some(next) => params = params.continue_token(&next),
+                None => return Ok(kept),
+            }
+        }
     }
 
     /// Creates the object.

@@ -221,7 +221,7 @@ pub(crate) fn decide(o: &Observed) -> Decision {
         }
         _ => return base.with(Act::ReadInventory),
     };
-    let sorted = sort(listed, &o.known_drives);
+    let sorted = sort(listed, o.known_drives.as_deref().unwrap_or_default());
     match o.run.as_ref().filter(|run| run.kind == Kind::Cleaning) {
         None => begin(o, base, occasion, listed, sorted),
         Some(run) if is_by_probe(run) => probed::verdict(o, base, run, &sorted),
@@ -425,7 +425,7 @@ fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) -> Decision
             ),
         );
     }
-    if let Some(decided) = media(o, &base, run) {
+    if let Some(decided) = unrecorded(o, &base).or_else(|| media(o, &base, run)) {
         return decided;
     }
     let mut message = format!("{} drive(s) erased, as reported by the BMC", run.plan.len());
@@ -433,6 +433,22 @@ fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) -> Decision
         message = format!("{message}; never written: {}", list(&sorted.untouched));
     }
     cleaned("ReportedErased", message, true)
+}
+
+/// Without a record of the drives from before the claim a drive that was taken out, or that nobody sees any more, would not be missed.
+fn unrecorded(o: &Observed, base: &Decision) -> Option<Decision> {
+    if o.known_drives.is_some() {
+        return None;
+    }
+    let base = Decision {
+        findings: Vec::new(),
+        ..base.clone()
+    };
+    let message = format!(
+        "the drives that are there were erased, and which drives the machine had before the claim is recorded nowhere (its ServerInventory is gone), so one may be missing. {}",
+        remedy()
+    );
+    Some(waiting(base, "EvidenceInsufficient", &message).until(look(o)))
 }
 
 /// A medium of the former claim is no medium to start the next one from: the server stays until its virtual drives are empty.

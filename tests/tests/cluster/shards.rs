@@ -7,7 +7,7 @@ use corten_api::names;
 use corten_engine::EngineConfig;
 use corten_tests::lab::{Lab, World, readable_drives, resets};
 use kube::ResourceExt as _;
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -151,4 +151,115 @@ async fn what_leaves_a_selector_is_let_go_and_taken_over_by_the_other_engine_wit
     assert_eq!(resets(&lab.fleet().machine(1)), ["On"]);
     stop.cancel();
     let _ = engine.await;
+}
+
+async fn move_to<K>(lab: &Lab, name: &str, shard: &str)
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let change = json!({"metadata": {"labels": {(names::AGENT): shard}}});
+    lab.edit(&lab.all::<K>(), name, change).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_whatever_order_a_machines_objects_change_their_labels_it_is_not_touched_and_keeps_its_tenant()
+ {
+    let lab = Lab::start().small().servers(2).idle().await;
+    lab.policy(json!({"cleaning": {"acceptReported": true}}))
+        .await;
+    lab.plug_in().await;
+    lab.eventually(|world| world.available() == 2).await;
+    let server = [
+        lab.server_of(0).await.name_any(),
+        lab.server_of(1).await.name_any(),
+    ];
+    for name in &server {
+        lab.claim_with(
+            &format!("tenant-{name}"),
+            json!({"serverRef": {"name": name}}),
+        )
+        .await;
+    }
+    lab.eventually(|world| world.bound() == 2 && world.powered_on() == 2)
+        .await;
+    lab.fleet().reset_counts();
+    let away = format!("{}-b", lab.name());
+    let home = lab.server_of(0).await.labels()[names::AGENT].clone();
+    for shard in [&away, &home] {
+        // Server first and what makes it last; and its BMC first.
+        move_to::<Server>(&lab, &server[0], shard).await;
+        move_to::<Bmc>(&lab, lab.endpoint(0), shard).await;
+        move_to::<Endpoint>(&lab, lab.endpoint(0), shard).await;
+        move_to::<Bmc>(&lab, lab.endpoint(1), shard).await;
+        move_to::<Endpoint>(&lab, lab.endpoint(1), shard).await;
+        move_to::<Server>(&lab, &server[1], shard).await;
+    }
+    lab.eventually(|world| {
+        world.bound() == 2
+            && server
+                .iter()
+                .all(|name| world.says(name, "Ready", "True", "Reserved"))
+    })
+    .await;
+    for index in [0, 1] {
+        assert_eq!(changes(&lab, index), 0, "{}", server[index]);
+        assert_eq!(resets(&lab.fleet().machine(index)), ["On"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bmc_stays_while_a_server_that_left_the_selector_refers_to_it() {
+    let lab = Lab::start().small().servers(1).idle().await;
+    lab.plug_in().await;
+    lab.eventually(|world| world.available() == 1).await;
+    let server = lab.server_of(0).await;
+    let home = server.labels()[names::AGENT].clone();
+    move_to::<Server>(&lab, &server.name_any(), "elsewhere").await;
+    let (bmcs, servers): (Api<Bmc>, Api<Server>) = (lab.all(), lab.all());
+    lab.delete(&lab.all::<Endpoint>(), lab.endpoint(0)).await;
+    let _ = bmcs.delete(lab.endpoint(0), &Default::default()).await;
+    let held = async || {
+        let bmc = bmcs.get_opt(lab.endpoint(0)).await.unwrap()?;
+        let conditions = bmc.status.unwrap_or_default().conditions;
+        let held = conditions.into_iter().find(|c| c.type_ == "Held")?;
+        held.message.contains(&server.name_any()).then_some(())
+    };
+    for _ in 0..100 {
+        if held().await.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(held().await.is_some());
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let kept = servers.get(&server.name_any()).await.unwrap();
+    assert!(
+        kept.metadata.deletion_timestamp.is_none(),
+        "not ours to delete"
+    );
+    let of_it = format!("spec.bmcRef.name={}", lab.endpoint(0));
+    let selected = servers.list(&ListParams::default().fields(&of_it)).await;
+    assert_eq!(
+        selected.unwrap().items.len(),
+        1,
+        "the API server selects by it, so that nobody reads the fleet for it"
+    );
+    assert!(held().await.is_some());
+    // Back home, it goes with its BMC.
+    move_to::<Server>(&lab, &server.name_any(), &home).await;
+    for _ in 0..150 {
+        let left = (
+            bmcs.get_opt(lab.endpoint(0)).await.unwrap(),
+            servers.get_opt(&server.name_any()).await.unwrap(),
+        );
+        if left == (None, None) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    panic!("not deleted");
 }

@@ -40,6 +40,7 @@ open_enum! {
     derive = "PartialEq",
     derive = "Default",
     doc = "A bare-metal server, one for each ComputerSystem.",
+    selectable = ".spec.bmcRef.name",
     printcolumn(name = "SystemUUID", type_ = "string", json_path = ".spec.systemUUID"),
     printcolumn(
         name = "Manufacturer",

@@ -11,12 +11,12 @@ use corten_kit::Lease;
 use corten_kit::lease::LeaseConfig;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::{Client, ResourceExt as _};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::others::{Ours, renewed};
+use super::others::{Ours, leases, renewed};
 
 /// How often a winner looks whether the other has stepped back.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -54,11 +54,8 @@ async fn contend(
         standby = stands_by(client, ours, held.holder()) => return standby,
     }
     loop {
-        let all = Api::<LeaseObject>::all(client.clone())
-            .list(&ListParams::default())
-            .await;
-        let all = match all {
-            Ok(all) => all.items,
+        let all = match leases(client).await {
+            Ok(all) => all,
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 tracing::warn!(
                     "not permitted to list Leases in all namespaces, so another engine that starts now is not seen"

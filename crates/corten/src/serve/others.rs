@@ -80,24 +80,21 @@ impl Ours {
 pub async fn signs(client: &Client, ours: &Ours) -> anyhow::Result<Vec<Sign>> {
     let now = Timestamp::now();
     let mut signs = Vec::new();
-    let all = ListParams::default();
-    let leases = permitted("leases", Api::<Lease>::all(client.clone()).list(&all).await)?;
+    let leases = permitted("leases", leases(client).await)?;
     signs.extend(
         leases
             .iter()
             .filter_map(|lease| lease_sign(lease, ours, now)),
     );
-    let deployments = permitted(
-        "deployments",
-        Api::<Deployment>::all(client.clone()).list(&all).await,
-    )?;
-    signs.extend(deployments.iter().filter_map(deployment_sign));
+    let deployments = permitted("deployments", signs_of_deployments(client).await)?;
+    signs.extend(deployments);
     let sample = ListParams::default().limit(SAMPLE);
     let servers = permitted(
         "servers",
         Api::<Server>::all(client.clone())
             .list_metadata(&sample)
-            .await,
+            .await
+            .map(|list| list.items),
     )?;
     signs.extend(
         servers
@@ -106,7 +103,10 @@ pub async fn signs(client: &Client, ours: &Ours) -> anyhow::Result<Vec<Sign>> {
     );
     let bmcs = permitted(
         "bmcs",
-        Api::<Bmc>::all(client.clone()).list_metadata(&sample).await,
+        Api::<Bmc>::all(client.clone())
+            .list_metadata(&sample)
+            .await
+            .map(|list| list.items),
     )?;
     signs.extend(
         bmcs.iter()
@@ -115,12 +115,31 @@ pub async fn signs(client: &Client, ours: &Ours) -> anyhow::Result<Vec<Sign>> {
     Ok(signs)
 }
 
-fn permitted<K: Clone>(
-    what: &str,
-    listed: kube::Result<kube::api::ObjectList<K>>,
-) -> anyhow::Result<Vec<K>> {
+/// The Leases of the cluster without those of its nodes: one for each, renewed every ten seconds, and never an operator's.
+pub async fn leases(client: &Client) -> kube::Result<Vec<Lease>> {
+    let but_nodes = ListParams::default().fields("metadata.namespace!=kube-node-lease");
+    let listed = Api::<Lease>::all(client.clone()).list(&but_nodes).await;
+    listed.map(|list| list.items)
+}
+
+/// Deployments are large and may be many: no more than a page of them is held.
+async fn signs_of_deployments(client: &Client) -> kube::Result<Vec<Sign>> {
+    let api = Api::<Deployment>::all(client.clone());
+    let mut page = ListParams::default().limit(SAMPLE);
+    let mut signs = Vec::new();
+    loop {
+        let listed = api.list(&page).await?;
+        signs.extend(listed.items.iter().filter_map(deployment_sign));
+        match listed.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => page = page.continue_token(&next),
+            None => return Ok(signs),
+        }
+    }
+}
+
+fn permitted<K>(what: &str, listed: kube::Result<Vec<K>>) -> anyhow::Result<Vec<K>> {
     match listed {
-        Ok(list) => Ok(list.items),
+        Ok(list) => Ok(list),
         Err(kube::Error::Api(status)) if status.code == 403 => {
             tracing::warn!(
                 what,

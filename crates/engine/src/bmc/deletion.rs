@@ -9,8 +9,8 @@ use corten_api::{
 use corten_kit::{ObjectKey, Subject, conditions};
 use corten_lifecycle::bmc::deletion::{Decision, Dependent, Observed, PATIENCE, decide};
 use jiff::Timestamp;
-use kube::ResourceExt;
-use serde_json::json;
+use kube::{ResourceExt, core::DynamicObject};
+use serde_json::{Value, json};
 
 use super::BmcController;
 use crate::failure::Failure;
@@ -34,13 +34,19 @@ impl BmcController {
             .deletion_timestamp
             .as_ref()
             .map_or(now, |time| time.0);
-        let decision = decide(&Observed {
+        let mut observed = Observed {
             now,
             since,
             forced: bmc.annotations().contains_key(names::FORCE_DELETE),
             servers: servers.iter().map(|server| dependent(server)).collect(),
             logged_in: self.context.gateway.known(&name).is_some(),
-        });
+        };
+        let mut decision = decide(&observed);
+        if matches!(decision, Decision::LogOut | Decision::Finish) && !observed.forced {
+            // What left the selector is not in the cache, and would lose its BMC unseen.
+            observed.servers = self.live_servers_of(&name).await?;
+            decision = decide(&observed);
+        }
         match decision {
             Decision::Hold { message } => {
                 self.hold(bmc, message).await?;
@@ -71,6 +77,26 @@ impl BmcController {
             }
             Decision::Finish => self.finish(bmc).await,
         }
+    }
+
+    /// The Servers that refer to the BMC, whatever their labels, as the API server has them.
+    async fn live_servers_of(&self, bmc: &str) -> Result<Vec<Dependent>, Failure> {
+        let objects = &self.context.servers.objects;
+        let live = objects
+            .live_with("spec.bmcRef.name", bmc)
+            .await
+            .map_err(Failure::at("look for Servers"))?;
+        let known = |server: &DynamicObject| {
+            let key = ObjectKey::cluster(&server.name_any());
+            self.context.servers.store.get(&key).is_some()
+        };
+        Ok(live
+            .iter()
+            .map(|server| Dependent {
+                elsewhere: !known(server),
+                ..live_dependent(server)
+            })
+            .collect())
     }
 
     async fn delete_server(&self, server: &Arc<Server>, forced: bool) -> Result<(), Failure> {
@@ -136,11 +162,23 @@ impl BmcController {
 }
 
 fn dependent(server: &Server) -> Dependent {
-    let claim = server
-        .spec
-        .server_claim_ref
-        .as_ref()
-        .map(|claim| format!("{}/{}", claim.namespace, claim.name));
+    let claim = server.spec.server_claim_ref.as_ref();
+    with_claim(
+        server,
+        claim.map(|claim| format!("{}/{}", claim.namespace, claim.name)),
+    )
+}
+
+fn live_dependent(server: &DynamicObject) -> Dependent {
+    let claim = server.data.pointer("/spec/serverClaimRef");
+    let word = |claim: &Value, name: &str| claim[name].as_str().unwrap_or_default().to_owned();
+    with_claim(
+        server,
+        claim.map(|claim| format!("{}/{}", word(claim, "namespace"), word(claim, "name"))),
+    )
+}
+
+fn with_claim<K: ResourceExt>(server: &K, claim: Option<String>) -> Dependent {
     let bound = server
         .annotations()
         .get(names::CLAIM_UID)
@@ -149,6 +187,7 @@ fn dependent(server: &Server) -> Dependent {
         name: server.name_any(),
         claim: claim.or(bound),
         dirty: server.annotations().contains_key(names::DIRTY),
-        deleting: server.metadata.deletion_timestamp.is_some(),
+        deleting: server.meta().deletion_timestamp.is_some(),
+        elsewhere: false,
     }
 }

@@ -96,10 +96,10 @@ impl Controller {
         let policy = policy.as_deref().map(Policy::of).unwrap_or_default();
         let due_to_clean = record.notes.cleaning.is_some();
         let known_drives = match (due_to_clean, memory.known_drives) {
-            (true, Some(known)) => known.to_vec(),
+            (true, Some(known)) => Some(known.to_vec()),
             (true, None) => {
                 let known = self.known_drives(key).await?;
-                let shared = Some(Arc::new(known.clone()));
+                let shared = known.clone().map(Arc::new);
                 self.memory.entry(key.clone()).or_default().known_drives = shared;
                 known
             }
@@ -109,7 +109,7 @@ impl Controller {
                 {
                     memory.known_drives = None;
                 }
-                Vec::new()
+                None
             }
         };
         let reach = reach(&machine, memory.reading.as_ref());
@@ -247,11 +247,12 @@ impl Controller {
         memory.heard = Some(Timestamp::now());
     }
 
-    /// Serial numbers of the drives in the recorded inventory, which is not written while the disks are dirty.
-    async fn known_drives(&self, key: &ObjectKey) -> Result<Vec<String>, ServerError> {
+    /// Serial numbers of the drives in the recorded inventory, which is not written while the disks are dirty. One that is gone, or says
+    /// nothing, is not one without drives.
+    async fn known_drives(&self, key: &ObjectKey) -> Result<Option<Vec<String>>, ServerError> {
         match self.ctx.inventories.live(key).await {
-            Ok(inventory) => Ok(serials(&inventory)),
-            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            Ok(inventory) => Ok(inventory.status.is_some().then(|| serials(&inventory))),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(ServerError::Observe(error)),
         }
     }

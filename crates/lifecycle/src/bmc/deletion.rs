@@ -18,6 +18,8 @@ pub struct Dependent {
     pub dirty: bool,
     /// It is being deleted already.
     pub deleting: bool,
+    /// It refers to the BMC and is not looked after by this engine, for its labels.
+    pub elsewhere: bool,
 }
 
 /// What the decision rests on.
@@ -69,6 +71,10 @@ pub fn decide(observed: &Observed) -> Decision {
                 "the disks of Server {} are not proved clean",
                 server.name
             )),
+            (None, false) if server.elsewhere => Some(format!(
+                "Server {} refers to it and its labels are not of this engine's selector (give it the BMC's labels, or delete it first)",
+                server.name
+            )),
             (None, false) => None,
         })
         .collect();
@@ -83,7 +89,7 @@ pub fn decide(observed: &Observed) -> Decision {
     let names: Vec<String> = observed
         .servers
         .iter()
-        .filter(|server| !server.deleting)
+        .filter(|server| !server.deleting && !server.elsewhere)
         .map(|server| server.name.clone())
         .collect();
     if !names.is_empty() {
@@ -92,7 +98,7 @@ pub fn decide(observed: &Observed) -> Decision {
             forced: observed.forced,
         };
     }
-    if !observed.servers.is_empty() {
+    if observed.servers.iter().any(|server| !server.elsewhere) {
         return Decision::WaitForServers;
     }
     if observed.logged_in && observed.now.duration_since(observed.since) < PATIENCE {
@@ -122,6 +128,25 @@ mod tests {
             claim: claim.map(str::to_owned),
             dirty,
             deleting,
+            elsewhere: false,
+        }
+    }
+
+    #[test]
+    fn a_server_that_another_engine_looks_after_holds_its_bmc_and_is_not_deleted_for_it() {
+        let elsewhere = |claim| Dependent {
+            elsewhere: true,
+            ..server(claim, false, false)
+        };
+        for held in [elsewhere(None), elsewhere(Some("team/db"))] {
+            let mut o = observed(vec![held]);
+            assert!(
+                matches!(decide(&o), Decision::Hold { message } if message.contains("r1-system-0"))
+            );
+            // By force the BMC goes. What is another engine's stays that engine's.
+            o.forced = true;
+            o.logged_in = false;
+            assert_eq!(decide(&o), Decision::Finish);
         }
     }
 

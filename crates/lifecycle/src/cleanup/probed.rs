@@ -103,7 +103,7 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
     let (hidden, unseen): (Vec<&String>, Vec<&String>) = sorted
         .local
         .iter()
-        .chain(&o.known_drives)
+        .chain(o.known_drives.iter().flatten())
         .filter(|serial| !serial.is_empty() && !is_seen(serial))
         .filter(|serial| sorted.attachment(serial).is_none())
         .partition(|serial| sorted.in_volume.contains(serial));
@@ -168,7 +168,7 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
         )
         .until(super::look(o));
     }
-    if let Some(decided) = super::media(o, &base, run) {
+    if let Some(decided) = super::unrecorded(o, &base).or_else(|| super::media(o, &base, run)) {
         return decided;
     }
     let least = erased.iter().map(|drive| drive.class).min();

@@ -25,8 +25,8 @@ pub struct Observed {
     pub reach: Reach,
     /// The inventory, where this process has read it.
     pub inventory: Option<Inventory>,
-    /// Serial numbers of the drives that the last recorded inventory had.
-    pub known_drives: Vec<String>,
+    /// Serial numbers of the drives that the last recorded inventory had; none where there is no such record.
+    pub known_drives: Option<Vec<String>>,
     /// The open run. Of several the oldest.
     pub run: Option<Run>,
     /// Runs that ended, the latest first.

@@ -117,7 +117,7 @@ fn a_drive_over_fabric_or_several_paths_or_in_a_shared_enclosure_is_never_writte
 #[test]
 fn a_drive_that_is_gone_since_the_claim_is_not_clean() {
     let mut bench = Bench::dirty("a");
-    bench.known_drives = vec!["D1".into(), "D2".into(), "PULLED".into()];
+    bench.known_drives = Some(vec!["D1".into(), "D2".into(), "PULLED".into()]);
     bench.rest();
     assert_eq!(bench.reason(condition::ERASED), "ErasureUnavailable");
     assert!(
@@ -127,6 +127,21 @@ fn a_drive_that_is_gone_since_the_claim_is_not_clean() {
             .message
             .contains("PULLED")
     );
+}
+
+#[test]
+fn where_nobody_recorded_the_drives_from_before_the_claim_one_may_be_missing() {
+    let mut bench = Bench::dirty("a");
+    bench.known_drives = None;
+    bench.rest();
+    assert_eq!(bench.reason(condition::ERASED), "EvidenceInsufficient");
+    assert_eq!(bench.state, Some(ServerState::Cleanup));
+    // The proof is kept for when the record is there again.
+    let sent = bench.sent.len();
+    bench.known_drives = Some(vec!["D1".into(), "D2".into()]);
+    bench.rest();
+    assert_eq!(bench.state, Some(ServerState::Available));
+    assert_eq!(bench.sent.len(), sent);
 }
 
 #[test]

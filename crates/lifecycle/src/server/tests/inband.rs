@@ -59,6 +59,19 @@ fn a_cleaning_by_the_probe_ends_only_with_each_drive_verified() {
 }
 
 #[test]
+fn what_the_probe_erased_is_no_proof_where_nobody_recorded_the_drives_from_before_the_claim() {
+    let mut bench = with_probe(Bench::dirty("a"));
+    bench.known_drives = None;
+    until_up(&mut bench);
+    bench.probe_calls();
+    bench.step();
+    bench.probe_reports(Outcome::Succeeded, Worth::Purge, true);
+    bench.rest();
+    assert_eq!(bench.state, Some(ServerState::Cleanup));
+    assert_eq!(bench.reason(condition::ERASED), "EvidenceInsufficient");
+}
+
+#[test]
 fn what_was_not_read_back_or_is_worth_too_little_keeps_the_server_in_cleanup() {
     for (worth, verified) in [
         (Worth::Purge, false),
