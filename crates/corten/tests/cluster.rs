@@ -165,6 +165,9 @@ async fn a_standby_takes_over_when_the_first_ends(client: &Client, kubeconfig: &
     for name in [
         "corten_bmc_requests_total 0",
         "# TYPE corten_servers gauge",
+        "# TYPE corten_bmcs gauge",
+        "corten_bmc_breakers_open 0",
+        "# TYPE corten_queue_waiting gauge",
         "# TYPE corten_bmc_last_seen_timestamp_seconds gauge",
     ] {
         assert!(metrics.contains(name), "{name} is not in\n{metrics}");

@@ -95,6 +95,10 @@ impl Breaker {
         }
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.state != State::Closed
+    }
+
     pub(crate) fn answered(&mut self) {
         self.failures = 0;
         self.last = None;

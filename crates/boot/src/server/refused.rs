@@ -19,7 +19,8 @@ pub enum Refused {
     /// By the desk's word.
     #[error(transparent)]
     Desk(#[from] Refusal),
-    /// 403: a token that another machine is using.
+    /// 429: a token that another address is using. A probe whose address changed (a lease that was not renewed, a link that went) comes
+    /// again until the old one has been silent long enough; a thief waits just as long as the machine is at work.
     #[error("the token is in use from another address")]
     Elsewhere,
     /// 429.
@@ -50,7 +51,7 @@ impl Refused {
             Refused::Desk(Refusal::Nothing(_)) => (StatusCode::NOT_FOUND, "nothing"),
             Refused::Desk(Refusal::Conflict(_)) => (StatusCode::CONFLICT, "conflict"),
             Refused::Desk(Refusal::NotNow(_)) => (StatusCode::SERVICE_UNAVAILABLE, "later"),
-            Refused::Elsewhere => (StatusCode::FORBIDDEN, "elsewhere"),
+            Refused::Elsewhere => (StatusCode::TOO_MANY_REQUESTS, "elsewhere"),
             Refused::TooMany => (StatusCode::TOO_MANY_REQUESTS, "slower"),
             Refused::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "large"),
             Refused::TooSlow => (StatusCode::REQUEST_TIMEOUT, "slow"),

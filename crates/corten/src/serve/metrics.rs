@@ -1,12 +1,12 @@
 //! What the engine knows, as metrics: read when somebody asks, so that nothing is counted twice or kept up to date for nobody.
 //!
-//! Series: a handful, one for each state that a server is in, and one for each BMC of this shard.
+//! Series: a handful, one for each state that a server is in and each reason for which BMCs do not answer, and one for each BMC of this shard.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use corten_engine::Context;
-use corten_engine::fleet::Access;
+use corten_engine::fleet::{Access, Link};
 use kube::ResourceExt as _;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -90,21 +90,50 @@ impl Collector for Fleet {
             ConstGauge::new(*count).encode(family.encode_family(&[("state", state.as_str())])?)?;
         }
 
+        let mut seen = Vec::new();
+        let mut links: BTreeMap<String, i64> = BTreeMap::new();
+        let mut left_alone = 0;
+        for bmc in self.0.bmcs.store.all() {
+            let name = bmc.name_any();
+            let station = self.0.fleet.station(&Access::Bmc(name.as_str().into()));
+            let link = station.as_ref().map(|station| station.link.clone());
+            let link = match link.unwrap_or_default() {
+                Link::Unknown => "NotTried".to_owned(),
+                Link::Up { .. } => "Answers".to_owned(),
+                Link::Down { reason, .. } => reason.to_string(),
+            };
+            *links.entry(link).or_default() += 1;
+            let Some(station) = station else { continue };
+            let handle = station.bmc.as_ref();
+            left_alone += i64::from(handle.is_some_and(|bmc| bmc.is_left_alone()));
+            if let Some(at) = station.systems.iter().map(|system| system.read_at).max() {
+                seen.push((name, at.as_second()));
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "bmcs",
+            "BMCs of this shard by whether they answer, or why not",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (link, count) in &links {
+            ConstGauge::new(*count).encode(family.encode_family(&[("link", link.as_str())])?)?;
+        }
+        let left_alone = ConstGauge::new(left_alone);
+        left_alone.encode(encoder.encode_descriptor(
+            "bmc_breakers_open",
+            "BMCs that were silent too often and are asked only now and then",
+            None,
+            MetricType::Gauge,
+        )?)?;
         let mut family = encoder.encode_descriptor(
             "bmc_last_seen_timestamp_seconds",
             "When a BMC last showed a system, in Unix time",
             None,
             MetricType::Gauge,
         )?;
-        for bmc in self.0.bmcs.store.all() {
-            let name = bmc.name_any();
-            let station = self.0.fleet.station(&Access::Bmc(name.as_str().into()));
-            let seen = station
-                .and_then(|station| station.systems.iter().map(|system| system.read_at).max());
-            if let Some(seen) = seen {
-                ConstGauge::new(seen.as_second())
-                    .encode(family.encode_family(&[("bmc", name.as_str())])?)?;
-            }
+        for (name, at) in &seen {
+            ConstGauge::new(*at).encode(family.encode_family(&[("bmc", name.as_str())])?)?;
         }
         Ok(())
     }

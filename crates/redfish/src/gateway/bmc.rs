@@ -188,6 +188,12 @@ impl Bmc {
         self.0.health.tally.snapshot()
     }
 
+    /// It was silent too often in a row and is asked only now and then until it answers.
+    #[must_use]
+    pub fn is_left_alone(&self) -> bool {
+        self.0.health.is_left_alone()
+    }
+
     /// Tells the gateway what this firmware wants done differently.
     pub fn set_manners(&self, manners: Manners) {
         if let Some(in_flight) = manners.in_flight {

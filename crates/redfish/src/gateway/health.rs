@@ -78,6 +78,10 @@ impl Health {
         refused(refusal.unwrap_or(Admission::Go))
     }
 
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.inner.lock().breaker.is_open()
+    }
+
     pub(crate) fn sent(&self) {
         self.count(|tally| &tally.requests, 1);
     }
