@@ -1,12 +1,14 @@
 //! Writing an image to the one drive that the grant's hints choose, and proving it.
 //!
-//! The entry is [`image`]. The first MiB — boot sector and partition table — is held back and written last, after everything else has arrived and the
-//! digest fits: a drive whose writing was cut short has no partition table, and nothing boots from it by mistake.
+//! The entry is [`image`]. The first MiB — boot sector and partition table — is held back and written last, after everything else has arrived, the
+//! digest fits, it was read back and the config drive is there: a drive whose writing was cut short has no partition table, and nothing boots from it
+//! by mistake, neither half an image nor a whole one without its user data.
 
 pub mod boot;
 pub mod config_drive;
 pub mod decompress;
 pub mod gpt;
+pub mod held;
 pub mod hints;
 pub mod source;
 
@@ -18,6 +20,7 @@ use crate::registry::{CallError, Transfer, chain};
 use crate::stop::Stop;
 use corten_wire::{WriteGrant, WriteResult};
 use decompress::decoder;
+use held::Held;
 use sha2::{Digest, Sha256};
 use source::Source;
 use std::io::{self, Read};
@@ -147,8 +150,6 @@ fn write(
     let block = &*device.block;
     let total = source.total();
     let position = source.position();
-    // What the old system left at both ends must not be found by the new one.
-    wipe_ends(block).map_err(text)?;
     let mut hash = Sha256::new();
     let mut head = Vec::new();
     let mut at = 0_u64;
@@ -176,6 +177,13 @@ fn write(
             hash.update(bytes);
             if head.is_empty() {
                 head = bytes.to_vec();
+                if !is_disk(&head) {
+                    return Err(Unwritten::Stopped(
+                        "the image has neither a boot sector nor a partition table, so it is no disk image; nothing was written".to_owned(),
+                    ));
+                }
+                // What the old system left at both ends must not be found by the new one.
+                wipe_ends(block).map_err(text)?;
             } else {
                 block.write_at(at, bytes).map_err(text)?;
             }
@@ -202,15 +210,19 @@ fn write(
     }
     guard::check(work.world, found, device)
         .map_err(|reason| Unwritten::Stopped(format!("refused: {reason}")))?;
-    // All of the rest is on the drive before its partition table is: power may be lost at any time.
     block.settle().map_err(text)?;
-    block.write_at(0, &head).map_err(text)?;
-    block.settle().map_err(text)?;
-    read_back(work, block, at, &hash.finalize())?;
+    let held = Held::new(block, head);
+    read_back(work, &held, at, &hash.finalize())?;
     (work.progress)("partition table", 97);
-    let system_partition = config_drive::finish(block, config)?;
-    block.settle().map_err(text)?;
+    let system_partition = config_drive::finish(&held, config)?;
+    held.put_down().map_err(text)?;
     Ok((at, sha256, system_partition))
+}
+
+/// Whether firmware could start anything from what begins so: a boot sector's mark, or a GPT's for blocks of 512 or 4096 bytes.
+fn is_disk(head: &[u8]) -> bool {
+    let at = |at: usize, mark: &[u8]| head.get(at..).is_some_and(|rest| rest.starts_with(mark));
+    at(510, &[0x55, 0xaa]) || at(512, b"EFI PART") || at(4096, b"EFI PART")
 }
 
 fn read_back(

@@ -9,10 +9,42 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 const SIZE: u64 = 24 << 20;
 
-struct Bench(Vec<(Found, PathBuf)>);
+/// What is written to a drive, in its order: where, and how much.
+type Writes = Arc<Mutex<Vec<(u64, usize)>>>;
+
+struct Bench(Vec<(Found, PathBuf)>, Writes);
+
+/// A file that remembers the order of writes.
+struct Watched(FileDevice, Writes);
+
+impl BlockDevice for Watched {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.1.lock().unwrap().push((offset, bytes.len()));
+        self.0.write_at(offset, bytes)
+    }
+    fn settle(&self) -> io::Result<()> {
+        self.0.settle()
+    }
+    fn zero_out(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.0.zero_out(offset, length)
+    }
+    fn secure_discard(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.0.secure_discard(offset, length)
+    }
+    fn reread_partitions(&self) -> io::Result<()> {
+        self.0.reread_partitions()
+    }
+}
 
 impl World for Bench {
     fn scan(&self) -> Vec<Found> {
@@ -28,7 +60,7 @@ impl World for Bench {
         let (_, path) = self.0.iter().find(|(one, _)| one == found).unwrap();
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         Ok(Device {
-            block: Box::new(FileDevice::new(file)?),
+            block: Box::new(Watched(FileDevice::new(file)?, self.1.clone())),
             commands: CommandSet::None,
         })
     }
@@ -57,6 +89,7 @@ fn bench(folder: &tempfile::TempDir, serials: &[&str]) -> Bench {
                 (found, path)
             })
             .collect(),
+        Writes::default(),
     )
 }
 
@@ -144,6 +177,30 @@ fn an_image_whose_transfer_breaks_off_arrives_whole_and_the_config_drive_behind_
     assert_eq!(bytes[5 << 20], 7);
     assert!(bytes.windows(5000).any(|window| window == [0xc0; 5000]));
     assert_eq!(&bytes[bytes.len() - 512..][..8], b"EFI PART");
+    assert!(is_untouched(&bench, 0));
+    // Power may be lost between any two writes: nothing boots before all is there, the user data too.
+    let writes = bench.1.lock().unwrap().clone();
+    let at_the_start: Vec<usize> = (0..writes.len())
+        .filter(|index| writes[*index].0 == 0)
+        .collect();
+    assert_eq!(
+        at_the_start,
+        [0, writes.len() - 1],
+        "wiped first, written last: {writes:?}"
+    );
+}
+
+#[test]
+fn what_is_no_disk_image_is_refused_before_a_byte_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = bench(&folder, &["A"]);
+    let mut packed = Vec::new();
+    let mut encoder = flate2::write::GzEncoder::new(&mut packed, flate2::Compression::fast());
+    // An archive of a root file system, say.
+    encoder.write_all(&vec![b'u'; 3 << 20]).unwrap();
+    encoder.finish().unwrap();
+    let error = run(&bench, &grant(serial("A")), &packed, 1 << 30).unwrap_err();
+    assert!(error.contains("no disk image"), "{error}");
     assert!(is_untouched(&bench, 0));
 }
 
