@@ -11,6 +11,7 @@ mod cluster {
     mod onboarding;
     mod orders;
     mod power;
+    mod probe;
     mod refresh;
     mod shards;
 }

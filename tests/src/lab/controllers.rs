@@ -1,4 +1,6 @@
-use corten_engine::EngineConfig;
+use std::sync::{Arc, Mutex};
+
+use corten_engine::{DeskSlot, EngineConfig, EngineDesk};
 use corten_kit::Lease;
 use kube::Client;
 use tokio::task::JoinHandle;
@@ -15,6 +17,7 @@ pub(super) struct Controllers {
     starts: u32,
     engine: Option<Running>,
     claims: Option<Running>,
+    desk: Arc<Mutex<DeskSlot>>,
 }
 
 struct Running {
@@ -33,6 +36,7 @@ impl Controllers {
             starts: 0,
             engine: None,
             claims: None,
+            desk: Arc::default(),
         }
     }
 
@@ -44,8 +48,12 @@ impl Controllers {
         let (client, stop) = (self.client.clone(), CancellationToken::new());
         let run = {
             let stop = stop.clone();
+            let desk = self.desk.clone();
+            let tell = move |context: &corten_engine::Context| {
+                *desk.lock().expect("nobody panics here") = context.desk.clone();
+            };
             async move {
-                if let Err(error) = corten_engine::run(client, config, stop).await {
+                if let Err(error) = corten_engine::run_told(client, config, stop, tell).await {
                     eprintln!("the engine ended: {error}");
                 }
             }
@@ -105,6 +113,12 @@ impl Drop for Controllers {
 }
 
 impl Lab {
+    /// Where the boot services ask this engine, for tests that play the machine or its probe.
+    pub fn desk(&self) -> EngineDesk {
+        let slot = self.controllers.desk.lock().expect("nobody panics here");
+        EngineDesk::new(slot.clone())
+    }
+
     /// Ends the engine in order.
     pub async fn stop_engine(&mut self) {
         if let Some(engine) = self.controllers.engine.take() {

@@ -242,7 +242,7 @@ impl Controller {
     pub(crate) async fn report(&self, ticket: &Ticket, report: &Report) -> Result<(), Refusal> {
         let seen = self.look_at(ticket).await?;
         let Some((step, id)) = granted(&seen) else {
-            return Err(Refusal::Conflict("no work of a probe is under way".into()));
+            return self.was_told(ticket, report).await;
         };
         let Some(run) = seen
             .run
@@ -309,6 +309,35 @@ impl Controller {
         Ok(())
     }
 
+    /// A report that is recorded already: its answer was lost on the way, and a probe that hears that nobody wants it any more ends its machine's
+    /// boot, though all is well.
+    async fn was_told(&self, ticket: &Ticket, report: &Report) -> Result<(), Refusal> {
+        let key = ObjectKey::cluster(&ticket.nonce);
+        let run = match self.ctx.runs.objects.live(&key).await {
+            Ok(run) if run.spec.server_ref.uid == ticket.server_uid => Some(run),
+            Ok(_) => None,
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(unread(error)),
+        };
+        let is_known = run.iter().any(|run| {
+            let mut results = run.status.iter().flat_map(|status| &status.results);
+            let last =
+                results.rfind(|result| report.id == format!("{}/{}", ticket.nonce, result.step));
+            last.is_some_and(|result| {
+                let done = result.outcome == StepOutcome::Succeeded;
+                let is_over = done || result.outcome == StepOutcome::Failed;
+                is_over
+                    && done == (report.outcome == Told::Succeeded)
+                    && result.evidence == said(report, done)
+            })
+        });
+        if is_known {
+            Ok(())
+        } else {
+            Err(Refusal::Conflict("no work of a probe is under way".into()))
+        }
+    }
+
     pub(crate) async fn register(
         &self,
         ticket: &Ticket,
@@ -329,6 +358,19 @@ impl Controller {
             return Err(Refusal::Conflict(format!(
                 "it registers {told}, and its token is for {expected}"
             )));
+        }
+        // What is told in another run's time, or again, is no inventory: what cleaning is judged by was recorded before, and stays.
+        let open = seen.observed.run.as_ref();
+        let open = open.filter(|run| run.name == ticket.nonce);
+        let told = open.and_then(|run| run.last(&Step::ProbeInventory));
+        match (open, told.map(|told| told.outcome)) {
+            (_, Some(Outcome::Succeeded)) => return Ok(()),
+            (Some(run), _) if run.plan.contains(&Step::ProbeInventory) => {}
+            _ => {
+                return Err(Refusal::NotDue(
+                    "nobody asks this machine for an inventory now".into(),
+                ));
+            }
         }
         self.record_registration(&seen, registration).await?;
         if let (Some((Step::ProbeInventory, _)), Some(run)) = (granted(&seen), &seen.run) {

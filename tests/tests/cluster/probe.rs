@@ -1,0 +1,207 @@
+//! What the engine answers to a probe that forgets, repeats and lies: played by the test, at the desk that the boot services ask.
+
+use std::time::Duration;
+
+use corten_api::corten::{RunPhase, ServerInventory, ServerRun};
+use corten_boot::{Desk as _, Refusal, Ticket, links::PublicAddress, token::KeyRing, token::Keys};
+use corten_engine::{BootServices, EngineDesk};
+use corten_sim::MachineHandle;
+use corten_tests::lab::Lab;
+use corten_wire::{
+    DriveName, DriveResult, EraseClass, EraseGrant, Hello, Machine, Outcome, Registration, Report,
+    Task,
+};
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+/// A laboratory whose engine has boot services, which nobody serves: the test is the machine.
+async fn lab() -> Lab {
+    let lab = Lab::start().small().servers(1).engine(|config| {
+        config.services = Some(BootServices {
+            address: PublicAddress {
+                base: "http://192.0.2.1:8083".parse().unwrap(),
+                registry: None,
+            },
+            keys: KeyRing::new(Keys::new([[7; 32]]).unwrap()),
+            images: None,
+        });
+    });
+    let lab = lab.idle().await;
+    lab.policy(json!({"discovery": "InBand"})).await;
+    lab.plug_in().await;
+    lab
+}
+
+struct Probe {
+    desk: EngineDesk,
+    ticket: Ticket,
+    hello: Hello,
+}
+
+impl Probe {
+    /// The probe of a machine in the run that is open for `step`.
+    async fn of(lab: &Lab, step: &str) -> Self {
+        let run = run_with(lab, step).await;
+        let machine = lab.fleet().machine(0);
+        Self {
+            desk: lab.desk(),
+            ticket: Ticket {
+                server: run.spec.server_ref.name.clone(),
+                server_uid: run.spec.server_ref.uid.clone(),
+                nonce: run.name_any(),
+            },
+            hello: Hello {
+                machine: Machine {
+                    system_uuid: machine.uuid(),
+                    serial_number: machine.serial(),
+                    macs: Vec::new(),
+                    drives: drives(&machine),
+                },
+                boot_id: "start-1".into(),
+                version: "test".into(),
+                architecture: "x86_64".into(),
+            },
+        }
+    }
+
+    /// Calls until there is something to do.
+    async fn task(&self) -> Task {
+        let mut last = None;
+        for _ in 0..300 {
+            match self.desk.hello(&self.ticket, &self.hello).await {
+                Ok(welcome) if welcome.task != Task::Wait => return welcome.task,
+                other => last = Some(other),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("nothing to do: {last:?}");
+    }
+
+    fn registration(&self, drives: &[&str]) -> Registration {
+        let drives: Vec<Value> = drives
+            .iter()
+            .map(|serial| json!({"Serial": serial, "attachment": "local"}))
+            .collect();
+        serde_json::from_value(json!({
+            "systemUUID": self.hello.machine.system_uuid,
+            "data": {
+                "systemInfo": {"systemInformation": {"serialNumber": self.hello.machine.serial_number}},
+                "storage": drives,
+            },
+        }))
+        .unwrap()
+    }
+
+    fn erased(&self, grant: &EraseGrant) -> Report {
+        let drives = grant.drives.iter().map(|serial| DriveResult {
+            drive: DriveName {
+                serial_number: serial.clone(),
+                ..DriveName::default()
+            },
+            method: "Overwrite".into(),
+            class: EraseClass::Clear,
+            verified: true,
+            seconds: 1,
+            outcome: Outcome::Succeeded,
+            message: String::new(),
+        });
+        Report {
+            id: grant.id.clone(),
+            boot_id: self.hello.boot_id.clone(),
+            outcome: Outcome::Succeeded,
+            drives: drives.collect(),
+            ..Report::default()
+        }
+    }
+}
+
+fn drives(machine: &MachineHandle) -> Vec<DriveName> {
+    let seen = |drive: corten_sim::Drive| DriveName {
+        serial_number: drive.serial,
+        attachment: "local".into(),
+        ..DriveName::default()
+    };
+    machine.drives().into_iter().map(seen).collect()
+}
+
+/// Waits for an open run with this step.
+async fn run_with(lab: &Lab, step: &str) -> ServerRun {
+    let server = loop {
+        let world = lab.world().await;
+        if let Some(server) = world.server_of(&lab.fleet().machine(0), 0) {
+            break server.name_any();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    for _ in 0..300 {
+        let runs = lab.all::<ServerRun>().list(&Default::default()).await;
+        let open = runs.unwrap().items.into_iter().find(|run| {
+            let is_open = run.status.as_ref().is_none_or(|status| {
+                status.phase.is_none() || status.phase == Some(RunPhase::Running)
+            });
+            is_open
+                && run.spec.server_ref.name == server
+                && run.spec.plan.iter().any(|planned| planned.step == step)
+        });
+        if let Some(run) = open {
+            return run;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no run with {step}");
+}
+
+async fn recorded(lab: &Lab, server: &str) -> Value {
+    let inventory = lab.all::<ServerInventory>().get(server).await.unwrap();
+    let storage = inventory.status.and_then(|status| status.in_band);
+    storage
+        .map(|seen| seen["storage"].clone())
+        .unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_is_heard_once_and_what_it_repeats_or_adds_changes_nothing() {
+    let lab = lab().await;
+    let probe = Probe::of(&lab, "ProbeInventory").await;
+    // Before anything is asked of it, it has nothing to tell.
+    assert_eq!(probe.task().await, Task::Inventory);
+    let first = probe.registration(&["P1", "P2"]);
+    probe.desk.register(&probe.ticket, &first).await.unwrap();
+    // The answer was lost, so it tells it again; and then something else.
+    for serials in [&["P1", "P2"][..], &["P9"]] {
+        let again = probe.registration(serials);
+        let _ = probe.desk.register(&probe.ticket, &again).await;
+    }
+    let seen = recorded(&lab, &probe.ticket.server).await;
+    assert_eq!(seen[0]["Serial"], "P1", "{seen}");
+    lab.eventually(|world| world.available() == 1).await;
+
+    // Its disks are to be cleaned: what was recorded before the claim is what they are judged by.
+    lab.claim("tenant").await;
+    lab.eventually(|world| world.bound() == 1).await;
+    lab.release("tenant").await;
+    let probe = Probe::of(&lab, "ProbeErase").await;
+    let Task::Erase(grant) = probe.task().await else {
+        panic!("no grant")
+    };
+    let refused = probe
+        .desk
+        .register(&probe.ticket, &probe.registration(&["P9"]))
+        .await;
+    assert!(matches!(refused, Err(Refusal::NotDue(_))), "{refused:?}");
+    assert_eq!(
+        recorded(&lab, &probe.ticket.server).await[0]["Serial"],
+        "P1"
+    );
+    let report = probe.erased(&grant);
+    probe.desk.report(&probe.ticket, &report).await.unwrap();
+    // The answer was lost on the way: the same again is no other work, and something else is none that was granted.
+    probe.desk.report(&probe.ticket, &report).await.unwrap();
+    let other = Report {
+        outcome: Outcome::Failed,
+        message: "no".into(),
+        ..report
+    };
+    let refused = probe.desk.report(&probe.ticket, &other).await;
+    assert!(matches!(refused, Err(Refusal::Conflict(_))), "{refused:?}");
+}
