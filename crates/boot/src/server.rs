@@ -26,7 +26,7 @@ pub use refused::Refused;
 
 use crate::links::{Links, PublicAddress};
 use crate::token::{KeyRing, Purpose, Shown};
-use crate::{Desk, Ticket, registry};
+use crate::{Desk, Refusal, Target, Ticket, UserData, registry};
 
 /// What all routes share.
 pub struct Services {
@@ -118,6 +118,16 @@ impl Services {
         self.address
             .links(&self.keys.current(), &shown.ticket, shown.end)
             .map_err(|error| Refused::Broken(error.to_string()))
+    }
+
+    /// What a ticket boots, by the desk's word of now or a moment ago.
+    pub(crate) async fn target(&self, ticket: &Ticket) -> Result<Target, Refusal> {
+        self.decided.target(&*self.desk, ticket).await
+    }
+
+    /// Ignition and user data, by the desk's word of now or a moment ago.
+    pub(crate) async fn user_data(&self, ticket: &Ticket) -> Result<UserData, Refusal> {
+        self.decided.user_data(&*self.desk, ticket).await
     }
 
     /// Bounds how often an address asks what costs a look-up.

@@ -31,7 +31,7 @@ pub(super) async fn artefact(
     match artefact.as_str() {
         name::IGNITION => {
             let shown = services.shown(&token, Purpose::UserData)?;
-            let data = services.desk.user_data(&shown.ticket).await?;
+            let data = services.user_data(&shown.ticket).await?;
             let ignition = data
                 .ignition
                 .ok_or_else(|| Refusal::Nothing("this boot has no ignition".into()))?;
@@ -39,8 +39,8 @@ pub(super) async fn artefact(
         }
         name::CONFIG_DRIVE => {
             let shown = services.shown(&token, Purpose::UserData)?;
-            let target = services.desk.target(&shown.ticket).await?;
-            let data = services.desk.user_data(&shown.ticket).await?;
+            let target = services.target(&shown.ticket).await?;
+            let data = services.user_data(&shown.ticket).await?;
             let links = services.links(&shown)?;
             let boot = Boot {
                 ticket: &shown.ticket,
@@ -68,10 +68,7 @@ pub(super) async fn serve(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, Refused> {
-    let target = services
-        .decided
-        .target(&*services.desk, &shown.ticket)
-        .await?;
+    let target = services.target(&shown.ticket).await?;
     let links = services.links(shown)?;
     let boot = Boot {
         ticket: &shown.ticket,
@@ -117,7 +114,7 @@ pub(super) async fn cloud_init(
     Path((token, file)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
     let shown = services.shown(&token, Purpose::UserData)?;
-    let data = services.desk.user_data(&shown.ticket).await?;
+    let data = services.user_data(&shown.ticket).await?;
     let found = match file.as_str() {
         "meta-data" => Some(data.meta_data),
         // NoCloud wants these two to be there, empty ones will do.

@@ -114,7 +114,7 @@ pub(super) async fn second(
     };
     tracing::info!(server = ticket.server, mac = caller.mac, "boot.admitted");
     let shown = Shown { ticket, end: None };
-    let target = services.desk.target(&shown.ticket).await?;
+    let target = services.target(&shown.ticket).await?;
     let links = services.links(&shown)?;
     let script = script(
         &services,
@@ -226,7 +226,7 @@ async fn arrive(
         }
     };
     // A machine that is to boot from its disk finds nothing here, and its firmware goes on.
-    if services.desk.target(&ticket).await? == Target::LocalDisk {
+    if services.target(&ticket).await? == Target::LocalDisk {
         return Err(Refusal::Nothing("this boot is from the disk".into()).into());
     }
     Ok((Shown { ticket, end: None }, caller))

@@ -1,41 +1,170 @@
-//! What a boot was decided to be, for as long as a burst of requests: a BMC that reads an ISO in pieces asks thousands of times, and each decision is
+//! What the desk said of a boot, for as long as a burst of requests: a BMC that reads an ISO in pieces asks thousands of times, and each answer is
 //! made from objects read live.
 //!
-//! Only what is served is remembered, for [`FRESH`]. Grants, user data and what a probe says are asked of the desk each time.
+//! Whoever has a token costs the API server so many look-ups and no more, however often and at however many connections it asks: an answer is
+//! remembered for [`FRESH`], a refusal for [`REFUSED`], and one look-up of a ticket is under way at once. Grants and what a probe says are asked of the
+//! desk each time; they are paced ([`super::Services::paced_token`]).
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::{Desk, Refusal, Target, Ticket};
+use crate::{Desk, Refusal, Target, Ticket, UserData};
 
 /// So late a boot that is no longer due is noticed, in the middle of a transfer.
 const FRESH: Duration = Duration::from_secs(2);
-/// Boots at once that are remembered; more are asked for each time.
-const MOST: usize = 8192;
+/// So late a boot that became due after it was asked for is noticed. Firmware waits longer before it asks again.
+const REFUSED: Duration = Duration::from_secs(1);
+/// Boots at once that are remembered. A fleet boots fewer at once, and each takes a few hundred bytes.
+const MOST: usize = 65_536;
 
+/// One ticket's answer, locked while it is looked up.
+type Slot<T> = Arc<tokio::sync::Mutex<Option<(Result<T, Refusal>, Instant)>>>;
+
+#[derive(Debug)]
+struct Memory<T>(Mutex<HashMap<Ticket, (Slot<T>, Instant)>>);
+
+/// The memory of one server.
 #[derive(Debug, Default)]
-pub(crate) struct Decided(Mutex<HashMap<Ticket, (Target, Instant)>>);
+pub(crate) struct Decided {
+    targets: Memory<Target>,
+    data: Memory<UserData>,
+}
+
+// === impl Decided ===
 
 impl Decided {
-    /// What `ticket` boots. A refusal is not remembered.
+    /// What `ticket` boots.
     pub(crate) async fn target(&self, desk: &dyn Desk, ticket: &Ticket) -> Result<Target, Refusal> {
-        let now = Instant::now();
-        if let Some((target, at)) = self.0.lock().get(ticket)
-            && now.duration_since(*at) < FRESH
+        self.targets.get(ticket, || desk.target(ticket)).await
+    }
+
+    /// Ignition and user data of `ticket`'s boot.
+    pub(crate) async fn user_data(
+        &self,
+        desk: &dyn Desk,
+        ticket: &Ticket,
+    ) -> Result<UserData, Refusal> {
+        self.data.get(ticket, || desk.user_data(ticket)).await
+    }
+}
+
+// === impl Memory ===
+
+impl<T> Default for Memory<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Memory<T> {
+    async fn get<F: Future<Output = Result<T, Refusal>>>(
+        &self,
+        ticket: &Ticket,
+        ask: impl FnOnce() -> F,
+    ) -> Result<T, Refusal> {
+        let slot = self.slot(ticket)?;
+        let mut slot = slot.lock().await;
+        if let Some((answer, at)) = &*slot
+            && at.elapsed() < lasts(answer)
         {
-            return Ok(target.clone());
+            return answer.clone();
         }
-        let target = desk.target(ticket).await?;
+        let answer = ask().await;
+        *slot = Some((answer.clone(), Instant::now()));
+        answer
+    }
+
+    fn slot(&self, ticket: &Ticket) -> Result<Slot<T>, Refusal> {
+        let now = Instant::now();
         let mut known = self.0.lock();
-        if known.len() >= MOST {
-            known.retain(|_, (_, at)| now.duration_since(*at) < FRESH);
+        if known.len() >= MOST && !known.contains_key(ticket) {
+            // Kept: who asked just now, and whoever is being answered.
+            known.retain(|_, (slot, at)| {
+                now.duration_since(*at) < FRESH || Arc::strong_count(slot) > 1
+            });
+            if known.len() >= MOST {
+                return Err(Refusal::NotNow("too many boots at once".into()));
+            }
         }
-        if known.len() < MOST {
-            known.insert(ticket.clone(), (target.clone(), now));
+        let (slot, at) = known
+            .entry(ticket.clone())
+            .or_insert_with(|| (Slot::default(), now));
+        *at = now;
+        Ok(slot.clone())
+    }
+}
+
+fn lasts<T>(answer: &Result<T, Refusal>) -> Duration {
+    match answer {
+        Ok(_) => FRESH,
+        // It may pass at any moment, and one look-up at a time is no load.
+        Err(Refusal::NotNow(_)) => Duration::ZERO,
+        Err(_) => REFUSED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn ticket(server: &str) -> Ticket {
+        Ticket {
+            server: server.into(),
+            server_uid: "u".into(),
+            nonce: "n".into(),
         }
-        Ok(target)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_without_end_costs_one_look_up_in_each_while() {
+        for refused in [false, true] {
+            let memory = Memory::<u32>::default();
+            let (asked, at_once) = (AtomicU32::new(0), AtomicU32::new(0));
+            let ask = async || {
+                memory
+                    .get(&ticket("a"), || async {
+                        asked.fetch_add(1, Ordering::SeqCst);
+                        assert_eq!(at_once.fetch_add(1, Ordering::SeqCst), 0);
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        at_once.fetch_sub(1, Ordering::SeqCst);
+                        if refused {
+                            Err(Refusal::NotDue("no".into()))
+                        } else {
+                            Ok(1)
+                        }
+                    })
+                    .await
+            };
+            // Ten seconds of a hundred connections.
+            for _ in 0..100 {
+                futures::future::join_all((0..100).map(|_| ask())).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            let asked = asked.load(Ordering::SeqCst);
+            assert!(asked <= if refused { 12 } else { 6 }, "{asked}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_looked_up_is_not_remembered() {
+        let memory = Memory::<u32>::default();
+        let answer = memory
+            .get(&ticket("a"), || async {
+                Err(Refusal::NotNow("away".into()))
+            })
+            .await;
+        assert!(answer.is_err());
+        let answer = memory.get(&ticket("a"), || async { Ok(2) }).await;
+        assert_eq!(answer.unwrap(), 2);
+        // Another's answer is another's.
+        let answer = memory.get(&ticket("b"), || async { Ok(3) }).await;
+        assert_eq!(answer.unwrap(), 3);
     }
 }

@@ -90,7 +90,7 @@ async fn caller(services: &Services, peer: Peer, headers: &HeaderMap) -> Result<
 }
 
 async fn v1(services: &Services, ticket: &Ticket, field: &str) -> Result<Response, Refused> {
-    let data = services.desk.user_data(ticket).await?;
+    let data = services.user_data(ticket).await?;
     let meta = meta(&data);
     let mut response = match field.trim_end_matches('/') {
         "" => {
@@ -111,7 +111,7 @@ async fn v1(services: &Services, ticket: &Ticket, field: &str) -> Result<Respons
 }
 
 async fn ec2(services: &Services, ticket: &Ticket, path: &str) -> Result<Response, Refused> {
-    let data = services.desk.user_data(ticket).await?;
+    let data = services.user_data(ticket).await?;
     let meta = meta(&data);
     match path.trim_end_matches('/') {
         "user-data" => user_data(&data),

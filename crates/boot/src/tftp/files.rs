@@ -66,7 +66,7 @@ pub(super) async fn open(
         Wanted::Machine(mac) => {
             let (shown, _) = chain::arrive_by_mac(services, mac, address).await?;
             let (target, links) = (
-                services.desk.target(&shown.ticket).await?,
+                services.target(&shown.ticket).await?,
                 services.links(&shown)?,
             );
             let boot = Boot {
@@ -84,7 +84,7 @@ pub(super) async fn open(
             }
             let shown = services.shown(&token, Purpose::Boot)?;
             let (target, links) = (
-                services.desk.target(&shown.ticket).await?,
+                services.target(&shown.ticket).await?,
                 services.links(&shown)?,
             );
             let boot = Boot {

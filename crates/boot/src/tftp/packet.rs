@@ -4,6 +4,8 @@
 pub(super) const MAX_BLOCK: u16 = 1468;
 /// Largest window.
 pub(super) const MAX_WINDOW: u16 = 32;
+/// Longest timeout that a client may ask for, in seconds.
+const LONGEST_WAIT: u8 = 5;
 
 /// No read request that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +63,13 @@ pub(super) fn request(packet: &[u8]) -> Result<Request, Malformed> {
                     .filter(|size| *size >= 1)
                     .map(|size| size.min(MAX_WINDOW))
             }
-            "timeout" => request.timeout = value.parse::<u8>().ok().filter(|seconds| *seconds >= 1),
+            // RFC 2349: taken as it is, or not at all. One that never answers holds its place for six of them.
+            "timeout" => {
+                request.timeout = value
+                    .parse::<u8>()
+                    .ok()
+                    .filter(|seconds| (1..=LONGEST_WAIT).contains(seconds))
+            }
             "tsize" => request.size = true,
             _ => {}
         }

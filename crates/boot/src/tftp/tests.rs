@@ -123,6 +123,13 @@ async fn a_file_comes_in_windows_of_large_blocks_with_its_size_said_first() {
         format!("tsize\0{SIZE}\0blksize\01468\0windowsize\08\0").into_bytes()
     );
     assert!(file.unwrap() == data());
+    // RFC 2349: a timeout is taken as it is, or not at all. One of minutes would hold the place of a client that never comes.
+    for (asked, answer) in [("3", "timeout\x003\0"), ("255", "")] {
+        let options = [("tsize", "0"), ("timeout", asked)];
+        let (oack, _) = get(server.address, &name, &options, 512, 1, 0).await;
+        let oack = String::from_utf8(oack.unwrap()).unwrap();
+        assert_eq!(oack.replace(&format!("tsize\0{SIZE}\0"), ""), answer);
+    }
 }
 
 #[tokio::test]
