@@ -11,7 +11,7 @@ pub use self::{
         StorageController, Volume,
     },
     server_policy::{
-        Cleaning, CleaningMethod, Discovery, Rates, ServerPolicy, ServerPolicySpec,
+        BootEntries, Cleaning, CleaningMethod, Discovery, Rates, ServerPolicy, ServerPolicySpec,
         ServerPolicyStatus, Timeouts, UnreachableDrives,
     },
     server_run::{

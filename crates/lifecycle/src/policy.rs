@@ -52,6 +52,10 @@ pub struct Policy {
     pub accept_reported: bool,
     /// Drives that are never written (fabric, multipath, shared, removable) do not block.
     pub ignore_unreachable_drives: bool,
+    /// Boot entries of the tenant stay in the firmware.
+    pub keep_boot_entries: bool,
+    /// The TPM is cleared with the drives.
+    pub clear_tpm: bool,
     /// Machines that are found running may be taken at once.
     pub handover: bool,
     /// A probe must have called, and ended an inventory, this long after power on.
@@ -74,6 +78,8 @@ impl Default for Policy {
             cleaning: Cleaning::Purge,
             accept_reported: false,
             ignore_unreachable_drives: false,
+            keep_boot_entries: false,
+            clear_tpm: false,
             handover: false,
             probe_timeout: SignedDuration::from_mins(15),
             erase_timeout: SignedDuration::from_hours(72),
@@ -118,6 +124,8 @@ impl Policy {
                 cleaning.unreachable_drives,
                 Some(api::UnreachableDrives::Ignore)
             ),
+            keep_boot_entries: matches!(cleaning.boot_entries, Some(api::BootEntries::Keep)),
+            clear_tpm: cleaning.clear_tpm.unwrap_or(false),
             probe_timeout: seconds(timeouts.probe_seconds, default.probe_timeout),
             erase_timeout: seconds(timeouts.erase_seconds, default.erase_timeout),
             write_timeout: seconds(timeouts.write_seconds, default.write_timeout),

@@ -27,7 +27,8 @@ async fn lab() -> Lab {
         });
     });
     let lab = lab.idle().await;
-    lab.policy(json!({"discovery": "InBand"})).await;
+    lab.policy(json!({"discovery": "InBand", "cleaning": {"clearTPM": true}}))
+        .await;
     lab.plug_in().await;
     lab
 }
@@ -184,6 +185,7 @@ async fn a_probe_is_heard_once_and_what_it_repeats_or_adds_changes_nothing() {
     let Task::Erase(grant) = probe.task().await else {
         panic!("no grant")
     };
+    assert!(grant.clear_tpm && grant.remove_boot_entries, "{grant:?}");
     let refused = probe
         .desk
         .register(&probe.ticket, &probe.registration(&["P9"]))

@@ -43,6 +43,16 @@ open_enum! {
     }
 }
 
+open_enum! {
+    /// What cleaning does with boot entries of the firmware.
+    pub enum BootEntries default Remove schema closed {
+        /// Those that start from a cleaned drive, from a partition that is gone, or from a network address are removed, and BootNext.
+        Remove = "Remove",
+        /// They stay.
+        Keep = "Keep",
+    }
+}
+
 /// A site's wishes for the servers and BMCs that it selects. Of several the one with the highest `priority` holds, then the first by name.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[kube(
@@ -147,6 +157,12 @@ pub struct Cleaning {
     /// What drives mean that are never written; `Block` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable_drives: Option<UnreachableDrives>,
+    /// What the probe does with boot entries; `Remove` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_entries: Option<BootEntries>,
+    /// The probe clears the TPM, or has the firmware clear it at the next start, which some firmware asks a person to confirm; false if absent.
+    #[serde(default, rename = "clearTPM", skip_serializing_if = "Option::is_none")]
+    pub clear_tpm: Option<bool>,
 }
 
 /// How fast work may start, in one shard.

@@ -184,8 +184,8 @@ impl Controller {
                         Cleaning::Metadata => EraseMethod::Metadata,
                         _ => EraseMethod::Purge,
                     },
-                    clear_tpm: false,
-                    remove_boot_entries: true,
+                    clear_tpm: seen.observed.policy.clear_tpm,
+                    remove_boot_entries: !seen.observed.policy.keep_boot_entries,
                 })
             }
             Grant::Write { drives } => {

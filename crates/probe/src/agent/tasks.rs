@@ -178,7 +178,8 @@ impl Agent {
                 ..Report::default()
             };
         }
-        let boot_entries = crate::cleanup::before(&self.root, grant);
+        // What the last tenant left in the firmware goes first, so that a cleaning which is cut short leaves none of it.
+        let left = crate::cleanup::boot_entries(&self.root, grant);
         let drives = crate::erase::drives(&self.root, grant, watch.stop(), &|percent| {
             watch.say("erasing", percent);
         });
@@ -191,9 +192,8 @@ impl Agent {
             &self.shown,
             &crate::inventory::drives::scan(&self.root),
         ));
-        if told.is_empty() {
-            told.extend(crate::cleanup::after(&self.root, grant, &boot_entries));
-        }
+        told.extend(left);
+        told.extend(crate::cleanup::clear_tpm(&self.root, grant));
         Report {
             outcome: if told.is_empty() {
                 Outcome::Succeeded

@@ -1,0 +1,117 @@
+//! Boot entries in a folder that looks like efivarfs.
+
+use std::fs;
+
+use super::*;
+
+const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+
+/// A machine with one drive, A, whose only partition begins at 2048, and one that is not cleaned, B, whose begins at 4096.
+fn machine(folder: &tempfile::TempDir) -> Root {
+    let root = folder.path();
+    for (name, serial, start) in [("sda", "A", "2048"), ("sdb", "B", "4096")] {
+        let block = root.join("sys/block").join(name);
+        let part = block.join(format!("{name}1"));
+        fs::create_dir_all(&part).unwrap();
+        fs::create_dir_all(block.join("device")).unwrap();
+        fs::write(block.join("size"), "100000").unwrap();
+        fs::write(block.join("removable"), "0").unwrap();
+        fs::write(block.join("serial"), serial).unwrap();
+        fs::write(block.join("device/serial"), serial).unwrap();
+        fs::write(part.join("start"), start).unwrap();
+        fs::write(part.join("size"), "1000").unwrap();
+        fs::write(part.join("partition"), "1").unwrap();
+    }
+    fs::create_dir_all(root.join("sys/firmware/efi/efivars")).unwrap();
+    Root::at(root)
+}
+
+fn put(folder: &tempfile::TempDir, name: &str, value: &[u8]) {
+    let path = folder
+        .path()
+        .join(format!("sys/firmware/efi/efivars/{name}-{GLOBAL}"));
+    fs::write(path, [&[7, 0, 0, 0], value].concat()).unwrap();
+}
+
+fn entry(folder: &tempfile::TempDir, number: u16, path: Vec<Node>) {
+    let option = LoadOption {
+        active: true,
+        description: "some system".into(),
+        path,
+    };
+    put(folder, &entry_name(number), &option.to_bytes().unwrap());
+}
+
+fn disk(start: u64) -> Vec<Node> {
+    let partition = HardDrive {
+        number: 1,
+        start,
+        blocks: 1000,
+        signature: [1; 16],
+        is_gpt: true,
+    };
+    vec![
+        Node::HardDrive(partition),
+        Node::File("\\EFI\\BOOT\\BOOTX64.EFI".into()),
+    ]
+}
+
+fn uri(uri: &str) -> Vec<Node> {
+    vec![Node::Other(3, 11, vec![0; 33]), Node::Uri(uri.into())]
+}
+
+fn left(root: &Root) -> Vec<u16> {
+    let entries = Variables::at(root).unwrap().entries();
+    entries.into_iter().map(|(number, _)| number).collect()
+}
+
+fn grant() -> EraseGrant {
+    EraseGrant {
+        drives: vec!["A".into()],
+        remove_boot_entries: true,
+        ..EraseGrant::default()
+    }
+}
+
+fn with_entries(folder: &tempfile::TempDir) -> Root {
+    let root = machine(folder);
+    assert_eq!(drives::scan(&root).len(), 2, "the two drives are seen");
+    entry(folder, 1, disk(2048));
+    entry(folder, 2, disk(4096));
+    // Of a drive that an earlier cleaning, cut short, has emptied.
+    entry(folder, 3, disk(9999));
+    entry(folder, 4, uri("http://evil.example/x.efi"));
+    // What the firmware makes for a network adapter, and for a device.
+    entry(folder, 5, uri(""));
+    entry(folder, 6, vec![Node::Other(1, 1, vec![0, 1])]);
+    put(folder, "BootOrder", &[4, 0, 1, 0, 6, 0, 2, 0]);
+    put(folder, "BootNext", &[6, 0]);
+    root
+}
+
+#[test]
+fn no_entry_of_the_last_tenant_stays_and_each_of_the_firmware_and_of_other_drives_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = with_entries(&folder);
+    assert_eq!(boot_entries(&root, &grant()), Vec::<String>::new());
+    assert_eq!(left(&root), [2, 5, 6]);
+    let variables = Variables::at(&root).unwrap();
+    // efivarfs replaces a variable, a plain file keeps its tail.
+    assert_eq!(variables.boot_order()[..2], [6, 2]);
+    assert_eq!(variables.get("BootNext"), None);
+    // Nothing is left to do the next time.
+    assert_eq!(boot_entries(&root, &grant()), Vec::<String>::new());
+    assert_eq!(left(&root), [2, 5, 6]);
+}
+
+#[test]
+fn where_policy_keeps_them_they_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = with_entries(&folder);
+    let grant = EraseGrant {
+        remove_boot_entries: false,
+        ..grant()
+    };
+    assert_eq!(boot_entries(&root, &grant), Vec::<String>::new());
+    assert_eq!(left(&root), [1, 2, 3, 4, 5, 6]);
+}
