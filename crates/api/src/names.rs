@@ -41,6 +41,8 @@ pub const OPERATION_ROTATE_CREDENTIALS: &str = "rotate-credentials";
 pub const CLAIM_UID: &str = "corten.dev/claim-uid";
 /// UID of the claim since which the disks hold a tenant's data; stays until they are verified clean.
 pub const DIRTY: &str = "corten.dev/dirty";
+/// Serial numbers of the drives that the machine had before the claim, a JSON array; a restore or a move brings it along, unlike the ServerInventory.
+pub const DRIVES: &str = "corten.dev/drives";
 /// UID of the claim whose release has begun, after a live read of the claim with a deletion time.
 pub const RELEASE: &str = "corten.dev/release";
 /// UID of the claim for which the image was booted or installed.

@@ -21,7 +21,7 @@ use corten_lifecycle::{
     identity::Identity,
     plan::Plan,
     run::{Closed, Kind, Run, Step},
-    server::Tombstone,
+    server::{Tombstone, drives},
 };
 
 /// Label values are not longer than this.
@@ -195,6 +195,7 @@ impl RunIndex {
             .map(|run| Tombstone {
                 run: run.name_any(),
                 claim_uid: run.spec.claim_uid.clone().unwrap_or_default(),
+                drives: drives::of(run.annotations()),
             })
     }
 

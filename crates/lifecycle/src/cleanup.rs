@@ -445,7 +445,7 @@ fn unrecorded(o: &Observed, base: &Decision) -> Option<Decision> {
         ..base.clone()
     };
     let message = format!(
-        "the drives that are there were erased, and which drives the machine had before the claim is recorded nowhere (its ServerInventory is gone), so one may be missing. {}",
+        "the drives that are there were erased, and which drives the machine had before the claim is recorded nowhere (neither in its ServerInventory nor in the annotation corten.dev/drives), so one may be missing. {}",
         remedy()
     );
     Some(waiting(base, "EvidenceInsufficient", &message).until(look(o)))

@@ -12,6 +12,7 @@ mod amend;
 mod available;
 mod deletion;
 mod discovery;
+pub mod drives;
 mod extract;
 mod hold;
 mod observed;

@@ -11,7 +11,7 @@ use corten_kit::{ObjectKey, gate};
 use corten_lifecycle::{
     plan::Plan,
     run::{Kind, Phase, Step},
-    server::{Act, Amendment, Decision, Inventory, Media},
+    server::{Act, Amendment, Decision, Inventory, Media, drives},
 };
 use corten_redfish::{
     Bmc, Document, GatewayError, Priority,
@@ -82,7 +82,13 @@ impl Controller {
                 None => Ok(None),
             },
             Act::LeaveTombstone(plan) => {
-                let tombstone = run::object(&seen.server, plan, Timestamp::now());
+                let mut tombstone = run::object(&seen.server, plan, Timestamp::now());
+                // The inventory goes with its server.
+                if let Some(known) = self.known_drives(&seen.server).await? {
+                    tombstone
+                        .annotations_mut()
+                        .insert(names::DRIVES.to_owned(), drives::noted(&known));
+                }
                 self.executor
                     .records()
                     .create(&tombstone)
@@ -316,7 +322,14 @@ impl Controller {
         seen: &Seen,
         amendment: &Amendment,
     ) -> Result<Option<Duration>, ServerError> {
-        let amended = amended(&seen.server, amendment);
+        let mut amended = amended(&seen.server, amendment);
+        if amendment.drives
+            && let Some(known) = self.known_drives(&seen.server).await?
+        {
+            amended
+                .annotations_mut()
+                .insert(names::DRIVES.to_owned(), drives::noted(&known));
+        }
         tracing::info!(server = %seen.key, why = amendment.why, "server amended");
         self.ctx
             .servers

@@ -17,7 +17,7 @@ use corten_lifecycle::{
     refresh,
     server::{
         Abilities, Attachment, Boot, Call, Claim, Drive, Inventory, Machine, Media, Observed,
-        Reach, Record, Services,
+        Reach, Record, Services, drives,
     },
 };
 use corten_redfish::{
@@ -98,7 +98,7 @@ impl Controller {
         let known_drives = match (due_to_clean, memory.known_drives) {
             (true, Some(known)) => Some(known.to_vec()),
             (true, None) => {
-                let known = self.known_drives(key).await?;
+                let known = self.known_drives(&server).await?;
                 let shared = known.clone().map(Arc::new);
                 self.memory.entry(key.clone()).or_default().known_drives = shared;
                 known
@@ -247,14 +247,18 @@ impl Controller {
         memory.heard = Some(Timestamp::now());
     }
 
-    /// Serial numbers of the drives in the recorded inventory, which is not written while the disks are dirty. One that is gone, or says
-    /// nothing, is not one without drives.
-    async fn known_drives(&self, key: &ObjectKey) -> Result<Option<Vec<String>>, ServerError> {
-        match self.ctx.inventories.live(key).await {
-            Ok(inventory) => Ok(inventory.status.is_some().then(|| serials(&inventory))),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(ServerError::Observe(error)),
-        }
+    /// Serial numbers of the drives in the recorded inventory, which is not written while the disks are dirty, and in the server's own note. An
+    /// inventory that is gone, or says nothing, is not one without drives.
+    pub(super) async fn known_drives(
+        &self,
+        server: &Server,
+    ) -> Result<Option<Vec<String>>, ServerError> {
+        let recorded = match self.ctx.inventories.live(&ObjectKey::of(server)).await {
+            Ok(inventory) => inventory.status.is_some().then(|| serials(&inventory)),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(ServerError::Observe(error)),
+        };
+        Ok(drives::either(recorded, drives::of(server.annotations())))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::names;
 
-use super::{CleaningDue, Record};
+use super::{CleaningDue, Record, Tombstone, drives};
 
 /// What one update changes. All or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Amendment {
     pub unbind: bool,
     /// Our finalizer: true puts it on, false takes it off.
     pub finalizer: Option<bool>,
+    /// The drives on record are noted with it ([`names::DRIVES`]), beside those that are noted already.
+    pub drives: bool,
     /// What it is for, in logs.
     pub why: &'static str,
 }
@@ -59,6 +61,7 @@ impl Amendment {
         let notes = &record.notes;
         let mut amendment = Self {
             unbind: true,
+            drives: true,
             ..Self::of("released from its claim")
         }
         .and(
@@ -92,6 +95,7 @@ impl Amendment {
     pub(crate) fn cleaned() -> Self {
         Self::of("clean").without(&[
             names::DIRTY,
+            names::DRIVES,
             names::CLEANING,
             names::CLEANED_BY,
             names::SERVER_UID,
@@ -101,9 +105,12 @@ impl Amendment {
 
     /// Notes that the claim's image was booted.
     pub(crate) fn provisioned(claim_uid: &str) -> Self {
-        Self::of("the claim's image was booted")
-            .and(names::PROVISIONED, claim_uid)
-            .without(&[names::HANDOVER])
+        Self {
+            drives: true,
+            ..Self::of("the claim's image was booted")
+        }
+        .and(names::PROVISIONED, claim_uid)
+        .without(&[names::HANDOVER])
     }
 
     /// Notes that a retained server was released, for this very object.
@@ -150,23 +157,26 @@ impl Amendment {
     }
 
     /// The machine of a tombstone was found again.
-    pub(crate) fn found_again(record: &Record, claim_uid: &str, occasion: &str) -> Self {
-        let claim = if claim_uid.is_empty() {
-            "unknown"
-        } else {
-            claim_uid
+    pub(crate) fn found_again(record: &Record, tombstone: &Tombstone) -> Self {
+        let claim = match tombstone.claim_uid.as_str() {
+            "" => "unknown",
+            claim => claim,
         };
-        Self::of("the machine of a tombstone was found again")
+        let amendment = Self::of("the machine of a tombstone was found again")
             .and(names::DIRTY, claim)
             .and(names::SERVER_UID, record.uid.clone())
             .and(
                 names::CLEANING,
                 CleaningDue {
                     server_uid: record.uid.clone(),
-                    occasion: occasion.to_owned(),
+                    occasion: tombstone.run.clone(),
                 }
                 .to_string(),
-            )
+            );
+        match &tombstone.drives {
+            Some(drives) => amendment.and(names::DRIVES, drives::noted(drives)),
+            None => amendment,
+        }
     }
 
     /// Remembers the machine as seen at onboarding.

@@ -44,11 +44,7 @@ pub(super) fn decide(o: &Observed) -> Decision {
     if let Some(found) = &o.tombstone
         && o.machine().is_some()
     {
-        return base.with(Act::Amend(Amendment::found_again(
-            &o.record,
-            &found.claim_uid,
-            &found.run,
-        )));
+        return base.with(Act::Amend(Amendment::found_again(&o.record, found)));
     }
     if let Some(doing) = probed::pursue(o, &base) {
         return doing;

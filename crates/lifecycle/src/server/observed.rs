@@ -403,6 +403,8 @@ pub struct Tombstone {
     pub run: String,
     /// Claim whose data may still be on the disks; empty when none was known.
     pub claim_uid: String,
+    /// Serial numbers of the drives from before that claim, where they were on record.
+    pub drives: Option<Vec<String>>,
 }
 
 // === impl Observed ===

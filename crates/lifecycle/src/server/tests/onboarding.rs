@@ -250,16 +250,21 @@ fn a_machine_that_was_deleted_by_force_starts_in_cleanup_when_it_is_found_again(
     bench.tombstone = Some(Tombstone {
         run: "tomb".into(),
         claim_uid: "a".into(),
+        drives: Some(vec!["D1".into(), "D2".into()]),
     });
     let mut states = Vec::new();
     while bench.state != Some(ServerState::Available) {
         states.push(bench.observe().shown_state());
+        if bench.note(names::DIRTY).is_some() {
+            assert_eq!(bench.note(names::DRIVES), Some(r#"["D1","D2"]"#));
+        }
         bench.step();
         bench.pass_time();
         assert!(states.len() < 100, "{:?}", bench.findings);
     }
     assert!(states.contains(&ServerState::Cleanup));
     assert_eq!(bench.tombstone, None);
+    assert_eq!(bench.note(names::DRIVES), None, "they are clean");
     assert_eq!(bench.iron.erased, ["D1", "D2"]);
 }
 
@@ -269,6 +274,7 @@ fn a_found_again_machine_that_runs_is_not_wiped() {
     bench.tombstone = Some(Tombstone {
         run: "tomb".into(),
         claim_uid: "a".into(),
+        drives: None,
     });
     bench.iron.power = PowerState::On;
     bench.rest();
