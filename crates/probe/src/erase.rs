@@ -11,8 +11,8 @@ pub mod plain;
 pub mod scsi;
 pub mod verify;
 
-use crate::device::Device;
 use crate::device::world::World;
+use crate::device::{CommandSet, Device};
 use crate::inventory::drives::Found;
 use crate::say;
 use crate::stop::Stop;
@@ -161,6 +161,12 @@ fn erase(
         }
     };
     let mut told = Vec::new();
+    if let CommandSet::Ata(ata) = &device.commands
+        && wanted != EraseMethod::Metadata
+        && guard::check(world, found, &device).is_ok()
+    {
+        told.extend(ata::regain(&**ata));
+    }
     let partitions = world.partitions(found);
     let plan = method::plan(&device, wanted, &mut told);
     // A drive that cannot be read is erased all the same, but never called verified.
@@ -227,7 +233,6 @@ pub fn abilities(device: &Device) -> (Vec<String>, Vec<String>) {
 
 impl Method {
     fn run(self, job: &Job<'_>) -> Result<(), EraseError> {
-        use crate::device::CommandSet;
         match (self, &job.device.commands) {
             (
                 Self::NvmeSanitizeCrypto

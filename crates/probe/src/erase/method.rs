@@ -93,7 +93,13 @@ pub fn plan(device: &Device, wanted: EraseMethod, told: &mut Vec<String>) -> Vec
         return vec![Method::Metadata];
     }
     let mut methods = match &device.commands {
-        CommandSet::Nvme(admin, _) => nvme::methods(&**admin, told),
+        CommandSet::Nvme(admin, _) => {
+            let offer = nvme::offer(&**admin, told);
+            if offer.hidden {
+                return offer.methods;
+            }
+            offer.methods
+        }
         CommandSet::Ata(ata) => match Identity::read(&**ata) {
             Ok(identity) => {
                 let obstacles = identity.obstacles();

@@ -11,6 +11,9 @@ const GET_LOG: u8 = 0x02;
 const IDENTIFY: u8 = 0x06;
 const FORMAT: u8 = 0x80;
 const SANITIZE: u8 = 0x84;
+/// Identify: namespaces attached to this controller, and all that exist (CNS 02h, 10h).
+const ACTIVE: u32 = 0x02;
+const ALLOCATED: u32 = 0x10;
 const ALL: u32 = 0xffff_ffff;
 const SHORT: Duration = Duration::from_secs(30);
 /// A format may erase every cell of a large drive.
@@ -29,6 +32,8 @@ pub struct Controller {
     pub format: bool,
     /// A format can erase cryptographically.
     pub format_crypto: bool,
+    /// It can make, detach and delete namespaces.
+    pub manages_namespaces: bool,
 }
 
 impl Controller {
@@ -51,54 +56,92 @@ impl Controller {
             sanitize_crypto: byte(328) & 1 != 0,
             sanitize_block: byte(328) & 2 != 0,
             format: byte(256) & 2 != 0,
+            manages_namespaces: byte(256) & 8 != 0,
             format_crypto: byte(524) & 4 != 0,
         }
     }
 }
 
-/// What the controller can, strongest first.
-pub(super) fn methods(admin: &dyn NvmeAdmin, told: &mut Vec<String>) -> Vec<Method> {
+/// What a drive offers.
+#[derive(Default)]
+pub(super) struct Offer {
+    /// Its own methods, strongest first.
+    pub methods: Vec<Method>,
+    /// Data lies, or may lie, where only these reach it: what works on the namespace that is seen is not enough.
+    pub hidden: bool,
+}
+
+/// What the controller can.
+pub(super) fn offer(admin: &dyn NvmeAdmin, told: &mut Vec<String>) -> Offer {
     let controller = match Controller::identify(admin) {
         Ok(controller) => controller,
         Err(error) => {
             told.push(format!("NVMe Identify: {error}"));
-            return Vec::new();
+            return Offer::default();
         }
     };
     // Sanitize, and Format on many drives, takes all namespaces with it: of others than ours nothing was granted.
-    match namespaces(admin) {
-        Ok(1) => {}
-        Ok(count) => {
-            told.push(format!("NVMe Sanitize and Format: {count} namespaces"));
-            return Vec::new();
+    let active = match namespaces(admin, ACTIVE) {
+        Ok(active) if active.len() == 1 => active,
+        Ok(active) => {
+            told.push(format!(
+                "NVMe Sanitize and Format: {} namespaces",
+                active.len()
+            ));
+            return Offer::default();
         }
         Err(error) => {
             told.push(format!(
                 "NVMe Sanitize and Format: namespaces unknown: {error}"
             ));
-            return Vec::new();
+            return Offer::default();
         }
-    }
-    [
+    };
+    let hidden = controller.manages_namespaces && detached(admin, &active, told);
+    let methods = [
         (controller.sanitize_crypto, Method::NvmeSanitizeCrypto),
         (controller.sanitize_block, Method::NvmeSanitizeBlock),
         (
-            controller.format && controller.format_crypto,
+            !hidden && controller.format && controller.format_crypto,
             Method::NvmeFormatCrypto,
         ),
-        (controller.format, Method::NvmeFormatUser),
+        (!hidden && controller.format, Method::NvmeFormatUser),
     ]
     .into_iter()
     .filter(|(can, _)| *can)
     .map(|(_, method)| method)
-    .collect()
+    .collect();
+    Offer { methods, hidden }
 }
 
-/// Number of active namespaces (CNS 02h).
-fn namespaces(admin: &dyn NvmeAdmin) -> io::Result<usize> {
-    let list = identify(admin, 0, 2)?;
+/// Whether there are, or may be, namespaces that no host sees and that keep what was written to them. A sanitize takes them with it.
+fn detached(admin: &dyn NvmeAdmin, active: &[u32], told: &mut Vec<String>) -> bool {
+    match namespaces(admin, ALLOCATED) {
+        Ok(allocated) => {
+            let count = allocated.iter().filter(|id| !active.contains(id)).count();
+            if count > 0 {
+                told.push(format!("{count} more namespace(s) are allocated and not attached: only a sanitize reaches them (`nvme list-ns --all`; attach or delete them)"));
+            }
+            count > 0
+        }
+        Err(error) => {
+            told.push(format!(
+                "the allocated namespaces are unknown ({error}): only a sanitize reaches them all"
+            ));
+            true
+        }
+    }
+}
+
+/// Identifiers of the namespaces that `list` is of.
+fn namespaces(admin: &dyn NvmeAdmin, list: u32) -> io::Result<Vec<u32>> {
+    let list = identify(admin, 0, list)?;
     let (ids, _) = list.as_chunks::<4>();
-    Ok(ids.iter().take_while(|id| **id != [0; 4]).count())
+    Ok(ids
+        .iter()
+        .map(|id| u32::from_le_bytes(*id))
+        .take_while(|id| *id != 0)
+        .collect())
 }
 
 fn identify(admin: &dyn NvmeAdmin, nsid: u32, structure: u32) -> io::Result<Vec<u8>> {

@@ -8,7 +8,7 @@ use corten_probe_ioctl::{NvmeCommand, NvmeCompletion, SgReply, Transfer};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 const SIZE: u64 = 40 << 20;
@@ -20,6 +20,7 @@ struct Disk {
     fail_after: Arc<AtomicU64>,
     written: Arc<AtomicU64>,
     lies: Arc<AtomicBool>,
+    erased: Arc<AtomicU64>,
 }
 
 impl Disk {
@@ -31,6 +32,7 @@ impl Disk {
             fail_after: Arc::new(AtomicU64::new(u64::MAX)),
             written: Arc::default(),
             lies: Arc::default(),
+            erased: Arc::default(),
         }
     }
 
@@ -306,6 +308,9 @@ fn metadata_takes_both_ends_and_superblocks_and_is_called_no_more_than_that() {
 struct Nvme {
     serial: &'static str,
     namespaces: u32,
+    /// More that are allocated and not attached.
+    detached: u32,
+    sanitizes: bool,
     ends: u16,
     looks: AtomicU32,
     disk: Disk,
@@ -317,11 +322,16 @@ impl NvmeAdmin for Nvme {
         match (command.opcode, command.cdw[0] & 0xff) {
             (0x06, 1) => {
                 answer[4..24].copy_from_slice(format!("{:<20}", self.serial).as_bytes());
-                answer[328] = 2;
-                answer[256] = 2;
+                answer[328] = if self.sanitizes { 2 } else { 0 };
+                answer[256] = if self.detached > 0 { 2 | 8 } else { 2 };
             }
-            (0x06, 2) => {
-                for id in 0..self.namespaces {
+            (0x06, 2 | 0x10) => {
+                let more = if command.cdw[0] == 2 {
+                    0
+                } else {
+                    self.detached
+                };
+                for id in 0..self.namespaces + more {
                     let at = usize::try_from(id).unwrap() * 4;
                     answer[at..at + 4].copy_from_slice(&(id + 1).to_le_bytes());
                 }
@@ -350,12 +360,25 @@ impl NvmeAdmin for Nvme {
 }
 
 fn nvme(serial: &'static str, namespaces: u32, ends: u16, disk: &Disk) -> (Found, Disk, Commands) {
+    nvme_with(serial, namespaces, 0, true, ends, disk)
+}
+
+fn nvme_with(
+    serial: &'static str,
+    namespaces: u32,
+    detached: u32,
+    sanitizes: bool,
+    ends: u16,
+    disk: &Disk,
+) -> (Found, Disk, Commands) {
     let inner = disk.clone();
     let commands: Commands = Box::new(move || {
         CommandSet::Nvme(
             Box::new(Nvme {
                 serial,
                 namespaces,
+                detached,
+                sanitizes,
                 ends,
                 looks: AtomicU32::new(0),
                 disk: inner.clone(),
@@ -411,6 +434,37 @@ fn a_controller_with_a_second_namespace_is_neither_sanitized_nor_formatted() {
 }
 
 #[test]
+fn detached_namespaces_are_sanitized_with_the_drive_whatever_less_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::new(folder.path(), "n");
+    for wanted in [EraseMethod::Purge, EraseMethod::Clear] {
+        let drive = nvme_with("N", 1, 2, true, 1, &disk);
+        let results = run(&bench(vec![drive]), &["N"], wanted);
+        assert_eq!(
+            results[0].method, "NVMe Sanitize Block Erase",
+            "{results:?}"
+        );
+        assert!(results[0].verified);
+        assert!(results[0].message.contains("2 more namespace(s)"));
+        disk.fill(0xa5);
+    }
+}
+
+#[test]
+fn detached_namespaces_of_a_drive_that_cannot_sanitize_are_never_taken_for_erased() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::new(folder.path(), "n");
+    for (sanitizes, ends) in [(false, 1), (true, 3)] {
+        let drive = nvme_with("N", 1, 1, sanitizes, ends, &disk);
+        let results = run(&bench(vec![drive]), &["N"], EraseMethod::Purge);
+        assert_eq!(results[0].outcome, Outcome::Failed, "{results:?}");
+        assert_eq!(results[0].class, EraseClass::None);
+        assert!(results[0].message.contains("not attached"));
+        assert!(disk.is_untouched());
+    }
+}
+
+#[test]
 fn a_drive_that_says_another_serial_number_than_sysfs_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::new(folder.path(), "n");
@@ -426,28 +480,46 @@ fn a_drive_that_says_another_serial_number_than_sysfs_is_refused() {
 
 /// An ATA drive whose security status is `status`.
 struct Sata {
-    status: u16,
+    status: Arc<AtomicU16>,
+    password: &'static [u8],
+    unlocks: bool,
     erases: bool,
     disk: Disk,
 }
 
 impl Ata for Sata {
     fn command(&self, command: u8, data: Transfer<'_>, _: Duration) -> io::Result<()> {
+        let is_right = |block: &[u8]| block[2..8] == *self.password;
+        let aborted = || Err(io::Error::other("aborted"));
+        let status = self.status.load(Ordering::SeqCst);
         match (command, data) {
             (0xec, Transfer::FromDevice(block)) => {
                 // Words hold their characters the other way round.
                 block[20..40].fill(b' ');
                 block[21] = b'A';
-                block[256..258].copy_from_slice(&self.status.to_le_bytes());
+                block[256..258].copy_from_slice(&status.to_le_bytes());
+            }
+            (0xf2, Transfer::ToDevice(block)) => {
+                if !self.unlocks || !is_right(block) {
+                    return aborted();
+                }
+                self.status.store(status & !4, Ordering::SeqCst);
+            }
+            (0xf6, Transfer::ToDevice(block)) => {
+                if status & 4 != 0 || !is_right(block) {
+                    return aborted();
+                }
+                self.status.store(status & !2, Ordering::SeqCst);
             }
             (0xf4, Transfer::ToDevice(block)) => {
-                assert_eq!(&block[2..8], b"corten");
-                if !self.erases {
-                    return Err(io::Error::other("aborted"));
+                if !self.erases || !is_right(block) {
+                    return aborted();
                 }
+                self.status.store(status & !6, Ordering::SeqCst);
                 // A crypto erase: other noise than before.
+                let seed = self.disk.erased.fetch_add(1, Ordering::SeqCst);
                 let noise: Vec<u8> = (0..SIZE)
-                    .map(|at| u8::try_from(at * 7 % 251).unwrap())
+                    .map(|at| u8::try_from((at * 7 + seed * 3) % 251).unwrap())
                     .collect();
                 std::fs::write(&self.disk.path, noise).unwrap();
             }
@@ -458,15 +530,65 @@ impl Ata for Sata {
 }
 
 fn sata(status: u16, erases: bool, disk: &Disk) -> (Found, Disk, Commands) {
-    let inner = disk.clone();
+    sata_with(
+        &Arc::new(AtomicU16::new(status)),
+        b"corten",
+        true,
+        erases,
+        disk,
+    )
+}
+
+fn sata_with(
+    status: &Arc<AtomicU16>,
+    password: &'static [u8],
+    unlocks: bool,
+    erases: bool,
+    disk: &Disk,
+) -> (Found, Disk, Commands) {
+    let (inner, status) = (disk.clone(), status.clone());
     let commands: Commands = Box::new(move || {
         CommandSet::Ata(Box::new(Sata {
-            status,
+            status: status.clone(),
+            password,
+            unlocks,
             erases,
             disk: inner.clone(),
         }))
     });
     (found("A"), disk.clone(), commands)
+}
+
+#[test]
+fn a_drive_that_a_cut_cleaning_left_locked_with_our_password_is_opened_and_erased() {
+    let folder = tempfile::tempdir().unwrap();
+    for (status, unlocks) in [(0x27, true), (0x27, false), (0x23, true)] {
+        let disk = Disk::new(folder.path(), "a");
+        let status = Arc::new(AtomicU16::new(status));
+        let drive = sata_with(&status, b"corten", unlocks, true, &disk);
+        let results = run(&bench(vec![drive]), &["A"], EraseMethod::Purge);
+        assert_eq!(
+            results[0].method, "ATA Enhanced Secure Erase",
+            "{results:?}"
+        );
+        assert!(results[0].verified);
+        assert!(results[0].message.contains("open again"));
+        assert_eq!(status.load(Ordering::SeqCst), 0x21);
+    }
+}
+
+#[test]
+fn a_drive_with_another_password_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::new(folder.path(), "a");
+    let status = Arc::new(AtomicU16::new(0x27));
+    let drive = sata_with(&status, b"secret", true, true, &disk);
+    let results = run(&bench(vec![drive]), &["A"], EraseMethod::Metadata);
+    assert_eq!(status.load(Ordering::SeqCst), 0x27, "{results:?}");
+    let drive = sata_with(&status, b"secret", true, true, &disk);
+    let results = run(&bench(vec![drive]), &["A"], EraseMethod::Purge);
+    assert_eq!(status.load(Ordering::SeqCst), 0x27);
+    assert!(results[0].message.contains("locked"), "{results:?}");
 }
 
 #[test]
