@@ -121,6 +121,8 @@ pub const IMAGE_PULL_SECRET: &str = "corten.dev/image-pull-secret";
 pub const IMAGE_SHA256: &str = "corten.dev/image-sha256";
 /// Condition of a ServerBootConfiguration: how the machine is booted for it; its reason is the method.
 pub const CONDITION_BOOT_METHOD: &str = "BootMethod";
+/// Condition of a ServerBootConfiguration: Unknown where nothing tells the image of the claim's ignition or user data; not there otherwise.
+pub const CONDITION_DATA_FOUND: &str = "UserDataFound";
 /// On a ServerClaim or Server: which disk an image is written to, as JSON with the usual root-device hints.
 pub const ROOT_DEVICE_HINTS: &str = "corten.dev/root-device-hints";
 /// On a ServerInventory: digest of its content, so that a watch of metadata is enough.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::image::Images;
-use crate::image::resolved::{Kind, Resolved};
+use crate::image::resolved::{CLOUD_INIT_URL, IGNITION_URL, Kind, Resolved};
 use crate::links::name;
 use crate::ramdisk::{File, Index, RamdiskError};
 use crate::server::artefacts::{Artefact, Artefacts, Boot, Bootable, Piece};
@@ -209,7 +209,9 @@ impl Store {
 /// Parameters of the original's images (gardenlinux's live boot), as boot-operator's script gives them.
 fn live_command_line(image: &Resolved, boot: &Boot<'_>) -> String {
     if let Some(line) = &image.command_line {
-        return line.clone();
+        return line
+            .replace(IGNITION_URL, &boot.links.ignition())
+            .replace(CLOUD_INIT_URL, &boot.links.cloud_init());
     }
     let mut line = String::from("ip=any console=tty0 console=ttyS0,115200n8 consoleblank=0");
     if image.part(name::SQUASHFS).is_some() {

@@ -48,6 +48,9 @@ const PENDING: Duration = Duration::from_secs(10);
 /// How often images that nobody needs are let go of.
 const SWEEP: Duration = Duration::from_secs(300);
 
+/// Reason of the condition and the Event for data that nothing tells the image of.
+const UNTOLD: &str = "NothingTellsTheImage";
+
 /// A Secret is looked at again after this time while nothing else changes.
 const READY: Duration = Duration::from_secs(600);
 
@@ -463,6 +466,22 @@ impl BootController {
                 Timestamp::now(),
             );
         }
+        let untold = match decision {
+            Decision::Ready { untold, .. } => untold.as_ref(),
+            _ => None,
+        };
+        let kind = names::CONDITION_DATA_FOUND;
+        let was_untold = conditions::get(&status.conditions, kind).is_some();
+        if let Some(message) = untold {
+            conditions::set(
+                &mut status.conditions,
+                conditions::unknown(kind, UNTOLD, message.clone()),
+                boot.metadata.generation,
+                Timestamp::now(),
+            );
+        } else {
+            conditions::remove(&mut status.conditions, kind);
+        }
         let objects = &self.context.boots.objects;
         let written = objects
             .apply_status_if_changed(boot, Some(&current), &status)
@@ -472,6 +491,11 @@ impl BootController {
             self.context
                 .events
                 .warning(&Subject::of(boot), reason, message.clone());
+        }
+        if let (Some(message), false) = (untold, was_untold) {
+            self.context
+                .events
+                .warning(&Subject::of(boot), UNTOLD, message.clone());
         }
         Ok(())
     }
@@ -519,6 +543,7 @@ impl Reconcile for BootController {
                     digest: found.digest,
                     what: found.what,
                     is_disk_image: found.is_disk_image,
+                    told: found.told,
                 },
                 Err(resolution) => resolution,
             },
@@ -588,6 +613,7 @@ fn owned(boot: &ServerBootConfiguration) -> ServerBootConfigurationStatus {
         &[
             names::CONDITION_IMAGE_VALIDATION,
             names::CONDITION_BOOT_METHOD,
+            names::CONDITION_DATA_FOUND,
         ],
     );
     status

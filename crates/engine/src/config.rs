@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use corten_api::names;
 use corten_boot::{image::credentials::Credentials, links::PublicAddress, token::KeyRing};
 use corten_kit::lease::LeaseConfig;
-use corten_lifecycle::{image::ImageReference, retention::Limits};
+use corten_lifecycle::{boot::Told, image::ImageReference, retention::Limits};
 use corten_redfish::GatewayConfig;
 
 use crate::{connect::address::Cidr, macdb::MacDatabase};
@@ -78,6 +78,8 @@ pub struct FetchedImage {
     pub what: String,
     /// It is written to a disk, not booted as it is.
     pub is_disk_image: bool,
+    /// What it is told of the claim's data.
+    pub told: Told,
 }
 
 /// A disk image, as the probe is told of it.

@@ -51,6 +51,15 @@ pub enum Pull {
     Unknown(String),
 }
 
+/// What a booted image is told of the claim's data, by its command line or its config drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Where its ignition configuration is.
+    pub ignition: bool,
+    /// Where its cloud-init data is.
+    pub user_data: bool,
+}
+
 /// What became of the image's text, where Corten's boot services fetch what it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Resolution {
@@ -67,6 +76,8 @@ pub enum Resolution {
         what: String,
         /// It is written to a disk, not booted as it is.
         is_disk_image: bool,
+        /// What it is told.
+        told: Told,
     },
     /// It could not be fetched.
     Failed {
@@ -117,6 +128,8 @@ pub enum Decision {
         what: String,
         /// What was fetched is written to a disk, not booted as it is.
         is_disk_image: bool,
+        /// Data of the claim that nothing tells the image of: which, and the remedy.
+        untold: Option<String>,
     },
     /// Something may still come.
     Pending {
@@ -240,6 +253,7 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
             digest: None,
             what: String::new(),
             is_disk_image: false,
+            untold: None,
         },
         Resolution::UnderWay => Decision::Pending {
             reason: "ImageBeingFetched",
@@ -280,11 +294,13 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
             digest,
             what,
             is_disk_image,
+            told,
         } => Decision::Ready {
             mode,
             digest: Some(digest.clone()),
             what: what.clone(),
             is_disk_image: *is_disk_image,
+            untold: untold(observed, *told),
         },
         Resolution::Failed {
             reason,
@@ -301,6 +317,24 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
             message: message.clone(),
         },
     }
+}
+
+/// An image may find its data by a way of its own, so this is said and stops nothing.
+fn untold(observed: &Observed<'_>, told: Told) -> Option<String> {
+    let ignition = !told.ignition && observed.ignition == Ignition::Present;
+    let user_data = !told.user_data && observed.user_data == UserData::Present;
+    let (what, placeholder) = match (ignition, user_data) {
+        (true, true) => (
+            "ignition and user data are",
+            "${ignition-url} and ${cloud-init-url}",
+        ),
+        (true, false) => ("ignition is", "${ignition-url}"),
+        (false, true) => ("user data is", "${cloud-init-url}"),
+        (false, false) => return None,
+    };
+    Some(format!(
+        "the claim's {what} served, and nothing tells the image where: its command line is its own. Unless it finds it by itself, give kernel and initrd by a manifest whose commandLine has {placeholder}, or an image of a disk"
+    ))
 }
 
 fn unread(secret: &str) -> String {
@@ -334,15 +368,76 @@ mod tests {
             digest: None,
             what: String::new(),
             is_disk_image: false,
+            untold: None,
         }
     }
+
+    const ALL: Told = Told {
+        ignition: true,
+        user_data: true,
+    };
 
     fn fetched(is_disk_image: bool) -> Resolution {
         Resolution::Fetched {
             digest: "sha256:00".into(),
             what: "an image".into(),
             is_disk_image,
+            told: ALL,
         }
+    }
+
+    #[test]
+    fn data_that_nothing_tells_the_image_of_is_named_and_stops_nothing() {
+        let untold = |ignition: bool, user_data: bool, told| {
+            let decided = decide(&Observed {
+                ignition: if ignition {
+                    Ignition::Present
+                } else {
+                    Ignition::NotWanted
+                },
+                user_data: if user_data {
+                    UserData::Present
+                } else {
+                    UserData::NotWanted
+                },
+                resolution: Resolution::Fetched {
+                    digest: "sha256:00".into(),
+                    what: "an EFI program".into(),
+                    is_disk_image: false,
+                    told,
+                },
+                ..observed()
+            });
+            match decided {
+                Decision::Ready { untold, .. } => untold,
+                other => panic!("{other:?}"),
+            }
+        };
+        let none = Told {
+            ignition: false,
+            user_data: false,
+        };
+        assert_eq!(untold(true, true, ALL), None);
+        assert_eq!(untold(false, false, none), None);
+        assert!(
+            untold(true, false, none)
+                .unwrap()
+                .contains("ignition is served")
+        );
+        assert!(
+            untold(false, true, none)
+                .unwrap()
+                .contains("${cloud-init-url}")
+        );
+        let only = Told {
+            ignition: true,
+            ..none
+        };
+        assert!(
+            untold(true, true, only)
+                .unwrap()
+                .contains("user data is served")
+        );
     }
 
     #[test]

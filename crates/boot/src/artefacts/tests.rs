@@ -94,6 +94,45 @@ async fn each_boot_gets_its_own_command_line_in_the_same_length() {
     }
 }
 
+#[test]
+fn a_manifests_command_line_says_where_the_claims_data_is() {
+    let ticket = ticket("run-1");
+    let links = links(&ticket);
+    let boot = Boot {
+        ticket: &ticket,
+        target: &Target::Probe,
+        links: &links,
+    };
+    let mut image = Resolved {
+        digest: "d".into(),
+        kind: Kind::Linux,
+        parts: Vec::new(),
+        command_line: Some(
+            "quiet ds=nocloud;s=${cloud-init-url} ignition.config.url=${ignition-url} x=${other}"
+                .into(),
+        ),
+        packing: crate::image::resolved::Packing::None,
+    };
+    assert!(image.tells_ignition() && image.tells_cloud_init());
+    assert_eq!(
+        live_command_line(&image, &boot),
+        format!(
+            "quiet ds=nocloud;s={} ignition.config.url={} x=${{other}}",
+            links.cloud_init(),
+            links.ignition()
+        )
+    );
+    image.command_line = Some("quiet".into());
+    assert!(!image.tells_ignition() && !image.tells_cloud_init());
+    image.command_line = None;
+    assert!(image.tells_ignition() && !image.tells_cloud_init());
+    assert!(live_command_line(&image, &boot).contains(&links.ignition()));
+    image.kind = Kind::Efi;
+    assert!(!image.tells_ignition());
+    image.kind = Kind::Disk;
+    assert!(image.tells_ignition() && image.tells_cloud_init());
+}
+
 #[tokio::test]
 async fn a_disk_image_is_served_beside_the_probe_that_writes_it() {
     let folder = tempfile::tempdir().unwrap();

@@ -60,7 +60,34 @@ impl Resolved {
     pub fn part(&self, name: &str) -> Option<&Part> {
         self.parts.iter().find(|part| part.name == name)
     }
+
+    /// Whether what it boots is told where its ignition configuration is. A disk image gets it on its config drive.
+    #[must_use]
+    pub fn tells_ignition(&self) -> bool {
+        self.tells(IGNITION_URL, true)
+    }
+
+    /// Whether what it boots is told where its cloud-init data is.
+    #[must_use]
+    pub fn tells_cloud_init(&self) -> bool {
+        self.tells(CLOUD_INIT_URL, false)
+    }
+
+    fn tells(&self, placeholder: &str, by_default: bool) -> bool {
+        match (self.kind, &self.command_line) {
+            (Kind::Disk, _) => true,
+            (Kind::Linux, Some(line)) => line.contains(placeholder),
+            (Kind::Linux, None) => by_default,
+            // Their command line is inside, where only their maker writes.
+            (Kind::Efi | Kind::Iso, _) => false,
+        }
+    }
 }
+
+/// In a manifest's `commandLine`: URL of the ignition configuration.
+pub const IGNITION_URL: &str = "${ignition-url}";
+/// In a manifest's `commandLine`: URL of the NoCloud seed, which ends in a slash.
+pub const CLOUD_INIT_URL: &str = "${cloud-init-url}";
 
 /// What a single file is, by its first bytes; a disk image has to look like one.
 #[must_use]

@@ -208,6 +208,10 @@ mod tests {
                 digest: "d1".into(),
                 what: "an EFI program".into(),
                 is_disk_image: false,
+                told: corten_lifecycle::boot::Told {
+                    ignition: true,
+                    user_data: true,
+                },
             })
         }
         fn forget(&self, digest: &str) {

@@ -118,6 +118,10 @@ mod tests {
                 digest: by_digest.unwrap_or(NEW.to_owned()),
                 what: "an EFI program".into(),
                 is_disk_image: false,
+                told: corten_lifecycle::boot::Told {
+                    ignition: true,
+                    user_data: true,
+                },
             })
         }
         fn forget(&self, _: &str) {}

@@ -66,6 +66,10 @@ mod tests {
             digest: "d1".into(),
             what: "an EFI program".into(),
             is_disk_image: false,
+            told: corten_lifecycle::boot::Told {
+                ignition: true,
+                user_data: true,
+            },
         };
         resolved.note(&one, "r/os:1\namd64", fetched);
         assert_eq!(resolved.digest(&one, "r/os:1").as_deref(), Some("d1"));

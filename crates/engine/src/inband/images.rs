@@ -9,7 +9,7 @@ use corten_boot::{
     },
     links::name,
 };
-use corten_lifecycle::image::ImageReference;
+use corten_lifecycle::{boot::Told, image::ImageReference};
 
 use crate::config::{DiskImage, FetchedImage, ImageFailure, Images, WantedImage};
 
@@ -36,6 +36,10 @@ impl Images for Fetcher {
             digest: resolved.digest.clone(),
             what: what(&resolved).to_owned(),
             is_disk_image: resolved.kind == Kind::Disk,
+            told: Told {
+                ignition: resolved.tells_ignition(),
+                user_data: resolved.tells_cloud_init(),
+            },
         })
     }
 
