@@ -152,14 +152,23 @@ impl Plan {
         plan.step(Step::PowerOn, "the claim wants it on")
     }
 
-    /// Power comes on; `boot` has the calls by which an image without a disk is booted, else any override goes first.
+    /// Power comes on; `boot` has the calls by which an image without a disk is booted, else any override and an installer's medium go first.
     pub(crate) fn power_on(
         occasion: &str,
         overridden: Option<bool>,
+        installer_in: bool,
         boot: Vec<Step>,
         reason: &str,
     ) -> Self {
         let plan = Self::of(Kind::Power, occasion, CORTEN);
+        let plan = if installer_in {
+            plan.step(
+                Step::EjectMedia,
+                "it starts from where it is installed, and its installer would install again",
+            )
+        } else {
+            plan
+        };
         let plan = if !boot.is_empty() {
             boot.into_iter().fold(plan, |plan, step| {
                 plan.step(step, "its image needs the network at each start")

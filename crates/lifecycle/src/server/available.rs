@@ -87,7 +87,7 @@ fn to(o: &Observed, base: Decision, occasion: &'static str, there: bool) -> Deci
             return settings::decide(o, base);
         }
         let plan = if on {
-            Plan::power_on(occasion, None, Vec::new(), "spec.power is On")
+            Plan::power_on(occasion, None, false, Vec::new(), "spec.power is On")
         } else {
             Plan::power_off(occasion, "spec.power is Off")
         };

@@ -277,12 +277,22 @@ fn keep_on(o: &Observed, claim: &Claim, base: Decision, occasion: &str) -> Decis
             Plan::power_on(
                 occasion,
                 machine.boot_override,
+                may_hold_installer(o, claim),
                 boot,
                 "its claim wants it on",
             ),
         );
     };
     for aim in run.plan.iter().take_while(|step| **step != Step::PowerOn) {
+        if *aim == Step::EjectMedia {
+            match pursuit::eject(o, run, base.clone()) {
+                Tidy::Doing(doing) => return doing,
+                Tidy::Empty => continue,
+                Tidy::Stays(why) => {
+                    return unstarted(base, format!("its installer may be started again: {why}"));
+                }
+            }
+        }
         if let Some(doing) = pursuit::once(o, run, base.clone(), aim.clone()) {
             return doing;
         }
@@ -297,15 +307,28 @@ fn keep_on(o: &Observed, claim: &Claim, base: Decision, occasion: &str) -> Decis
             "the boot override could not be cleared, and would boot it from elsewhere than its disk"
         };
         let why = last.map_or_else(String::new, |done| format!(": {}", done.evidence));
-        let message = format!("{what}{why}");
-        return base
-            .remark(true, "PowerOnFailed", message.clone())
-            .with(Act::FinishRun {
-                phase: Phase::Failed,
-                message,
-            });
+        return unstarted(base, format!("{what}{why}"));
     }
     finish(base.clone(), pursuit::on(o, run, base))
+}
+
+/// It stays off: on it would start something else than its owner's system.
+fn unstarted(base: Decision, message: String) -> Decision {
+    base.remark(true, "PowerOnFailed", message.clone())
+        .with(Act::FinishRun {
+            phase: Phase::Failed,
+            message,
+        })
+}
+
+/// An image that was booted once and lives on a disk now came as a medium, which nobody has taken out.
+fn may_hold_installer(o: &Observed, claim: &Claim) -> bool {
+    let by_medium = || {
+        inband::choice(o)
+            .and_then(Result::ok)
+            .is_some_and(|choice| choice.method == BootMethod::VirtualMedia)
+    };
+    !claim.diskless && !claim.written && by_medium()
 }
 
 /// Its owner wants it off: asked to shut down, then cut off.

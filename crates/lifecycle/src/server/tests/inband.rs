@@ -571,6 +571,34 @@ fn a_server_with_a_disk_is_started_from_it_after_a_loss_of_power_and_let_in_nowh
 }
 
 #[test]
+fn an_installer_is_taken_out_of_the_drive_before_its_server_is_started_again() {
+    for stuck in [false, true] {
+        let mut bench = with_probe(Bench::provisioned("a"));
+        (bench.iron.can.http_boot_uri, bench.iron.can.virtual_media) = (false, true);
+        let claim = bench.claim.as_mut().unwrap();
+        (claim.diskless, claim.written) = (false, false);
+        bench.iron.media = vec!["/m/Cd".into()];
+        bench.iron.stuck = stuck;
+        bench.now = after(bench.now, SignedDuration::from_hours(2));
+        bench.iron.power = PowerState::Off;
+        bench.restart();
+        for _ in 0..40 {
+            bench.step();
+            bench.pass_time();
+        }
+        let eject = Step::EjectMedium("/m/Cd".into());
+        if stuck {
+            assert!(bench.remarks.contains(&"PowerOnFailed"));
+            assert_eq!(bench.iron.power, PowerState::Off);
+            assert!(!bench.sent.contains(&Step::PowerOn));
+        } else {
+            assert_eq!(bench.sent, [eject, Step::ClearBootOverride, Step::PowerOn]);
+            assert_eq!(bench.iron.power, PowerState::On);
+        }
+    }
+}
+
+#[test]
 fn a_server_that_starts_something_else_than_its_image_is_noticed_and_left_running() {
     let mut bench = with_probe(Bench::bound("a"));
     let claim = bench.claim.as_mut().unwrap();
