@@ -21,23 +21,20 @@ pub fn other_byte_order(text: &str) -> Option<String> {
     )
 }
 
-/// A MAC address, lower case with colons; from colons, hyphens or none. None for rubbish, zeros and group addresses.
+/// A MAC address, lower case with colons; from colons, hyphens or none. None for rubbish, zeros and group addresses. An octet may be one digit, as ISC DHCP's `binary-to-ascii` writes it.
 #[must_use]
 pub fn mac(text: &str) -> Option<String> {
-    let digits: String = match text.len() {
-        12 => text.to_owned(),
-        17 => {
-            let separator = text
-                .chars()
-                .nth(2)
-                .filter(|separator| matches!(separator, ':' | '-'))?;
-            let parts: Vec<&str> = text.split(separator).collect();
-            if parts.len() != 6 || parts.iter().any(|part| part.len() != 2) {
+    let separator = text.chars().find(|found| matches!(found, ':' | '-'));
+    let digits: String = match separator {
+        None if text.len() == 12 => text.to_owned(),
+        None => return None,
+        Some(separator) => {
+            let octets: Vec<&str> = text.split(separator).collect();
+            if octets.len() != 6 || octets.iter().any(|octet| !(1..=2).contains(&octet.len())) {
                 return None;
             }
-            parts.concat()
+            octets.iter().map(|octet| format!("{octet:0>2}")).collect()
         }
-        _ => return None,
     };
     if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
@@ -62,10 +59,13 @@ mod tests {
         for text in ["52:54:00:AB:cd:01", "52-54-00-ab-cd-01", "525400abcd01"] {
             assert_eq!(mac(text).as_deref(), Some("52:54:00:ab:cd:01"));
         }
+        assert_eq!(mac("52:54:0:ab:c:1").as_deref(), Some("52:54:00:ab:0c:01"));
         for text in [
             "",
             "52:54:00:ab:cd",
             "52:54-00:ab-cd:01",
+            "52:54::ab:cd:01",
+            "52:540:0:ab:cd:01",
             "00:00:00:00:00:00",
             "ff:ff:ff:ff:ff:ff",
             "+2:54:00:ab:cd:01",

@@ -3,7 +3,7 @@
 //! [`decide`] is the entry point. Until the boot services land, Ready means: the image's text names an image, the server
 //! exists, and the ignition Secret is there and readable. Nothing of the Secret's contents is ever in a result.
 
-use crate::image::{BootMode, ImageReference};
+use crate::image::{self, BootMode, ImageReference};
 
 /// What is known of the ignition Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -257,7 +257,10 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
         },
         Resolution::UnderWay => Decision::Pending {
             reason: "ImageBeingFetched",
-            message: format!("{} is being fetched and verified", observed.image),
+            message: format!(
+                "{} is being fetched and verified",
+                image::shown(observed.image)
+            ),
         },
         Resolution::Fetched {
             is_disk_image: true,
@@ -266,7 +269,7 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
             reason: "BootModeInvalid",
             message: format!(
                 "{} is an image of a disk, and cannot be booted diskless: remove the annotation corten.dev/boot-mode, or give a kernel, an EFI program or an ISO image",
-                observed.image
+                image::shown(observed.image)
             ),
         },
         Resolution::Fetched {
@@ -287,7 +290,7 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
             reason: "ImageInvalid",
             message: format!(
                 "{} is named like an image of a disk and is none: correct it, or say how it boots with corten.dev/boot-mode",
-                observed.image
+                image::shown(observed.image)
             ),
         },
         Resolution::Fetched {
@@ -438,6 +441,28 @@ mod tests {
                 .unwrap()
                 .contains("user data is served")
         );
+    }
+
+    #[test]
+    fn no_message_tells_the_query_that_opens_an_image() {
+        let signed = "https://h/disk.raw?sig=geheim";
+        for (resolution, mode) in [
+            (Resolution::UnderWay, None),
+            (fetched(true), Some("diskless")),
+            (fetched(false), None),
+        ] {
+            let decided = decide(&Observed {
+                resolution,
+                image: signed,
+                mode,
+                ..observed()
+            });
+            let text = format!("{decided:?}");
+            assert!(
+                text.contains("https://h/disk.raw") && !text.contains("geheim"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -82,6 +82,12 @@ pub enum ImageError {
     TooLong(usize),
 }
 
+/// An image's text for messages and logs: without a URL's query, which may be a signature that opens the image to whoever reads it.
+#[must_use]
+pub fn shown(text: &str) -> &str {
+    text.split('?').next().unwrap_or(text)
+}
+
 // === impl ImageReference ===
 
 impl ImageReference {
@@ -386,6 +392,15 @@ mod tests {
             ImageReference::parse("http://h/a#b"),
             Err(ImageError::Fragment)
         );
+    }
+
+    #[test]
+    fn a_signed_query_is_shown_nowhere() {
+        assert_eq!(
+            shown("https://h/disk.raw?X-Amz-Signature=abc?d"),
+            "https://h/disk.raw"
+        );
+        assert_eq!(shown("ghcr.io/a/b:1"), "ghcr.io/a/b:1");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use corten_boot::image::credentials::Credentials;
 use corten_kit::ObjectKey;
-use corten_lifecycle::boot::Resolution;
+use corten_lifecycle::{boot::Resolution, image};
 use parking_lot::Mutex;
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
@@ -115,7 +115,7 @@ impl Fetches {
             let logins = wanted.login.as_ref().map(|(_, logins)| &**logins);
             let result = images.fetch(&wanted.image, logins).await;
             if let Err(failure) = &result {
-                tracing::warn!(image = wanted.text, reason = failure.reason, message = %failure.message, "image not fetched");
+                tracing::warn!(image = image::shown(&wanted.text), reason = failure.reason, message = %failure.message, "image not fetched");
             }
             let mut inner = shared.lock();
             if let Ok(found) = &result {
