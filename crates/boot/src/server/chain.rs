@@ -216,7 +216,12 @@ async fn arrive(
         caller.system_uuid.clone(),
         caller.mac.clone(),
     );
-    let ticket = match services.arrivals.get(&key) {
+    let known = match services.arrivals.get(&key) {
+        // It comes for its next boot: the one that it was let in for is over.
+        Some(ticket) if matches!(services.target(&ticket).await, Err(Refusal::NotDue(_))) => None,
+        known => known,
+    };
+    let ticket = match known {
         Some(ticket) => ticket,
         None => {
             let ticket = services.desk.admit(&caller).await?;

@@ -542,6 +542,22 @@ async fn firmware_that_was_let_in_may_ask_for_the_size_and_then_for_the_file() {
 }
 
 #[tokio::test]
+async fn firmware_that_comes_again_for_its_next_boot_is_not_held_to_the_one_that_is_over() {
+    let server = start(TestDesk::default(), Limits::default()).await;
+    let url = server.url(&format!("/httpboot?mac={MAC}"));
+    for (nonce, status) in [("over", 403), ("run-2", 200)] {
+        server.desk.windows.open(Window {
+            ticket: Ticket {
+                nonce: nonce.into(),
+                ..ticket()
+            },
+            ..window()
+        });
+        assert_eq!(server.get(url.clone()).await.0, status, "{nonce}");
+    }
+}
+
+#[tokio::test]
 async fn a_boot_from_the_disk_finds_no_file() {
     let server = start(
         TestDesk {
