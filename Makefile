@@ -20,6 +20,7 @@ test-full: ## The same, and what takes long: killed processes, big fleets, forei
 e2e: ## Whole machines with real firmware in QEMU: discovery, cleaning and installation from inside (installs QEMU and more as root)
 	@scripts/e2e-setup
 	@scripts/ramdisk hardware
+	@$(CARGO) build -p corten
 	@$(CARGO) test -p corten-tests --test e2e -- --show-output
 
 ramdisk: ## The discovery ramdisk for --boot-ramdisk, into the user's cache (PROFILE=virtual: for virtual machines)

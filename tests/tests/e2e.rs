@@ -5,5 +5,6 @@
 
 mod e2e {
     pub mod life;
+    pub mod secure;
     pub mod site;
 }

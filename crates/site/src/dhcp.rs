@@ -29,6 +29,18 @@ impl Dhcp {
             .into(),
         }
     }
+
+    /// What a site says to machines with Secure Boot that boot by PXE: the distribution's shim, which asks for GRUB beside it.
+    pub fn shim() -> Self {
+        Self {
+            http_boot: Vec::new(),
+            options: [
+                "--dhcp-vendorclass=set:pxe,PXEClient:Arch:00007".to_owned(),
+                format!("--dhcp-boot=tag:pxe,shimx64.efi,,{SERVER}"),
+            ]
+            .into(),
+        }
+    }
 }
 
 /// A running dnsmasq. Dropped, it is gone, and at the latest with the thread that started it.

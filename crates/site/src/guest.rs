@@ -16,6 +16,7 @@ pub const MARKER: &[u8] = b"corten-marker-of-a-tenant";
 
 const BUSYBOX: &str = "/bin/busybox";
 const MIB: usize = 1 << 20;
+const COMMAND_LINE: &str = "console=ttyS0 panic=5";
 
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -73,6 +74,11 @@ pub fn missing() -> Vec<String> {
     }
     missing.extend(Kernel::find().err().map(|error| error.to_string()));
     missing
+}
+
+/// What is missing for [`iso`] besides.
+pub fn missing_for_iso() -> Option<String> {
+    crate::absent("xorriso", "makes the image of a disc")
 }
 
 /// The distribution's kernel, and the folder of its modules.
@@ -150,13 +156,13 @@ impl Kernel {
         pack(&archive.finish()?)
     }
 
-    /// The program that its disk starts: kernel, busybox and its script.
-    fn program(&self) -> Result<Vec<u8>, Error> {
+    /// The program that firmware starts: kernel, busybox and its script.
+    fn program(&self, command_line: &str) -> Result<Vec<u8>, Error> {
         let parts = uki::Parts {
             stub: &read(Path::new(ramdisk::STUB))?,
             os_release: "ID=guest\n",
             release: &self.release,
-            command_line: "console=ttyS0 panic=5",
+            command_line,
             kernel: &read(&self.image)?,
             initrd: &self.initrd()?,
         };
@@ -175,7 +181,7 @@ pub fn diskless(callback: &str) -> Result<Vec<(&'static str, Vec<u8>)>, Error> {
         |name: &str, bytes: &[u8]| json!({"url": name, "sha256": ramdisk::index::sha256(bytes)});
     let manifest = json!({
         "kernel": entry("kernel", &kernel), "initrd": entry("initrd", &initrd),
-        "commandLine": format!("console=ttyS0 panic=5 callback={callback}"),
+        "commandLine": format!("{COMMAND_LINE} callback={callback}"),
     });
     Ok(vec![
         ("manifest.json", manifest.to_string().into_bytes()),
@@ -194,18 +200,8 @@ pub fn disk(folder: &Path) -> Result<Vec<u8>, Error> {
         folder.join("BOOTX64.EFI"),
         folder.join("disk.raw"),
     );
-    write(&program, &Kernel::find()?.program()?)?;
-    write(&esp, &vec![0; 40 * MIB])?;
-    run(Command::new("mkfs.vfat").args(["-n", "GUEST"]).arg(&esp))?;
-    run(Command::new("mmd")
-        .arg("-i")
-        .arg(&esp)
-        .args(["::EFI", "::EFI/BOOT"]))?;
-    run(Command::new("mcopy")
-        .arg("-i")
-        .arg(&esp)
-        .arg(&program)
-        .arg("::EFI/BOOT/BOOTX64.EFI"))?;
+    write(&program, &Kernel::find()?.program(COMMAND_LINE)?)?;
+    system_partition(&esp, &program)?;
     let mut image = vec![0; MIB];
     image.extend(read(&esp)?);
     if image.len() != 41 * MIB {
@@ -216,6 +212,46 @@ pub fn disk(folder: &Path) -> Result<Vec<u8>, Error> {
     write(&raw, &image)?;
     partition(&raw)?;
     pack(&read(&raw)?)
+}
+
+/// The system without a disk as an ISO image that UEFI boots, made by xorriso in `folder`. It calls back to `callback`.
+///
+/// # Errors
+/// See [`missing`] and [`missing_for_iso`].
+pub fn iso(folder: &Path, callback: &str) -> Result<Vec<u8>, Error> {
+    let (tree, program, iso) = (
+        folder.join("iso"),
+        folder.join("live.efi"),
+        folder.join("live.iso"),
+    );
+    fs::create_dir_all(&tree).map_err(Error::file(&tree))?;
+    write(
+        &program,
+        &Kernel::find()?.program(&format!("{COMMAND_LINE} callback={callback}"))?,
+    )?;
+    system_partition(&tree.join("efi.img"), &program)?;
+    run(Command::new("xorriso")
+        .args(["-as", "mkisofs", "-quiet", "-V", "LIVE"])
+        .args(["-e", "efi.img", "-no-emul-boot", "-o"])
+        .arg(&iso)
+        .arg(&tree))?;
+    read(&iso)
+}
+
+/// An EFI system partition with `program` as what firmware starts first.
+fn system_partition(esp: &Path, program: &Path) -> Result<(), Error> {
+    write(esp, &vec![0; 40 * MIB])?;
+    run(Command::new("mkfs.vfat").args(["-n", "GUEST"]).arg(esp))?;
+    run(Command::new("mmd")
+        .arg("-i")
+        .arg(esp)
+        .args(["::EFI", "::EFI/BOOT"]))?;
+    run(Command::new("mcopy")
+        .arg("-i")
+        .arg(esp)
+        .arg(program)
+        .arg("::EFI/BOOT/BOOTX64.EFI"))?;
+    Ok(())
 }
 
 /// `length` bytes full of [`MARKER`]: what a tenant leaves on a disk.

@@ -4,27 +4,13 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use corten_site::{Images, guest};
-use corten_tests::{netns, skip};
+use corten_tests::netns::{self, Dhcp};
+use corten_tests::skip;
 use serde_json::json;
 
 use super::site::{self, Running};
 
 const METAL: &str = "metal.ironcore.dev/v1alpha1";
-
-/// What is missing here for such a run.
-fn missing() -> Option<String> {
-    netns::missing()
-        .or_else(|| site::qemu(1).missing())
-        .or_else(|| guest::missing().into_iter().next())
-        .or_else(|| {
-            site::probe()
-                .is_none()
-                .then(|| "the probe is not built; scripts/ramdisk builds it".to_owned())
-        })
-        .or_else(|| {
-            (!site::corten().exists()).then(|| "corten is not built beside the tests".to_owned())
-        })
-}
 
 fn holds_marker(disk: &std::path::Path) -> bool {
     guest::is_marked(disk).unwrap()
@@ -33,7 +19,7 @@ fn holds_marker(disk: &std::path::Path) -> bool {
 /// By an address that the BMC is told, by DHCP with TFTP and iPXE, and by a virtual drive; and one that loses its power twice. Side by side.
 #[test]
 fn servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_they_boot() {
-    if let Some(reason) = missing() {
+    if let Some(reason) = site::missing(&site::qemu(1)) {
         skip!("{reason}");
     }
     let name = "e2e::life::servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_they_boot";
@@ -42,10 +28,13 @@ fn servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_th
     };
     let mut files = guest::diskless(&Images::url("diskless")).unwrap();
     files.push(("disk.raw.gz", guest::disk(site.folder()).unwrap()));
+    let iso = guest::iso(site.folder(), &Images::url("diskless")).unwrap();
+    files.push(("live.iso", iso));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let methods = [None, Some("Network"), Some("VirtualMedia"), None];
-        let run = Running::start(&mut site, site::qemu(4), files, &methods).await;
+        let dhcp = Dhcp::pxe(site::BOOT_PORT);
+        let run = Running::start(&mut site, dhcp, site::qemu(4), files, &methods).await;
         let media = run.fleet.machine(2);
         media.record(true);
         let both = async |n: usize| {
@@ -118,7 +107,7 @@ async fn outages(run: &Running, n: usize) {
     })
     .await;
 
-    called_back(run, n, "/called/").await;
+    run.called_back(n, "/called/").await;
     run.say(&format!("m{n}: what was written the second time runs"));
 
     run.delete(METAL, "ServerClaim", "team", &claim).await;
@@ -180,32 +169,22 @@ async fn user_data(run: &Running, name: &str) {
     .await;
 }
 
-/// Waits until the system that machine `n` boots has called to a path below `below`.
-async fn called_back(run: &Running, n: usize, below: &str) {
-    let begun = Instant::now();
-    let uuid = run.fleet.machine(n).systems()[0].uuid.to_string();
-    loop {
-        if run.images.heard(below, &uuid) {
-            return;
-        }
-        if begun.elapsed() > Duration::from_secs(360) {
-            run.show(n).await;
-            panic!("m{n}: its system did not call back to {below}");
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-/// A kernel with its ramdisk is made into what the method takes (an EFI file, an ISO), and the machine has not booted it before it has fetched it.
+/// An image without a disk: a kernel with its ramdisk, which is made into the EFI file that the method takes, or an ISO image, which is booted as it is.
+/// The machine has not booted it before it has fetched it.
 async fn diskless(run: &Running, n: usize) {
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let (server, claim) = (format!("m{n}-system-0"), format!("live{n}"));
+    let (image, expected) = if n == 2 {
+        ("live.iso", "VirtualMedia")
+    } else {
+        ("manifest.json", "HttpBootUri")
+    };
     run.apply(json!({
         "apiVersion": METAL, "kind": "ServerClaim",
         "metadata": {"name": claim, "namespace": "team"},
         "spec": {
             "serverRef": {"name": server}, "power": "On",
-            "image": Images::url("image/manifest.json"),
+            "image": Images::url(&format!("image/{image}")),
         },
     }))
     .await;
@@ -213,7 +192,7 @@ async fn diskless(run: &Running, n: usize) {
         s["metadata"]["annotations"]["corten.dev/provisioned"].is_string()
     })
     .await;
-    called_back(run, n, "/diskless/").await;
+    run.called_back(n, "/diskless/").await;
     run.say(&format!("m{n}: the system without a disk runs"));
     let boot = run
         .get(METAL, "ServerBootConfiguration", Some("team"), &claim)
@@ -221,11 +200,6 @@ async fn diskless(run: &Running, n: usize) {
         .unwrap();
     let conditions = boot["status"]["conditions"].as_array().unwrap();
     let method = conditions.iter().find(|c| c["type"] == "BootMethod");
-    let expected = if n == 2 {
-        "VirtualMedia"
-    } else {
-        "HttpBootUri"
-    };
     assert_eq!(method.unwrap()["reason"], expected, "{boot:#}");
     run.delete(METAL, "ServerClaim", "team", &claim).await;
     run.until("clean again, without its image", n, minutes(12), |s| {
@@ -290,7 +264,7 @@ async fn life(run: &Running, n: usize) {
         s["metadata"]["annotations"]["corten.dev/provisioned"].is_string()
     })
     .await;
-    called_back(run, n, "/called/").await;
+    run.called_back(n, "/called/").await;
     run.say(&format!(
         "m{n}: the installed system runs from its disk and has applied its user data"
     ));

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use corten_boot::ramdisk::{self, KernelSource, Profile};
 use corten_controlplane::{ControlPlane, Options};
 use corten_sim::{Bus, Disk, Fleet, MachineHandle, Network, Qemu, Shape};
-use corten_site::Images;
-use corten_tests::netns::{BRIDGE, Dhcp, SERVER, Site};
+use corten_site::{Images, guest};
+use corten_tests::netns::{self, BRIDGE, Dhcp, SERVER, Site};
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -32,6 +32,20 @@ pub fn corten() -> PathBuf {
     test.parent().unwrap().parent().unwrap().join("corten")
 }
 
+/// What is missing here for a run with such machines.
+pub fn missing(qemu: &Qemu) -> Option<String> {
+    netns::missing()
+        .or_else(|| qemu.missing())
+        .or_else(|| guest::missing().into_iter().next())
+        .or_else(guest::missing_for_iso)
+        .or_else(|| {
+            probe()
+                .is_none()
+                .then(|| "the probe is not built; scripts/ramdisk builds it".to_owned())
+        })
+        .or_else(|| (!corten().exists()).then(|| "corten is not built beside the tests".to_owned()))
+}
+
 pub fn qemu(machines: usize) -> Qemu {
     Qemu {
         machines,
@@ -46,6 +60,9 @@ pub fn qemu(machines: usize) -> Qemu {
         ..Qemu::default()
     }
 }
+
+/// The port of the boot services.
+pub const BOOT_PORT: u16 = 8080;
 
 /// Everything, running.
 pub struct Running {
@@ -63,13 +80,14 @@ impl Running {
     /// Corten chooses.
     pub async fn start(
         site: &mut Site,
+        dhcp: Dhcp,
         qemu: Qemu,
         files: Vec<(&'static str, Vec<u8>)>,
         methods: &[Option<&str>],
     ) -> Self {
         let begun = Instant::now();
         let folder = site.folder().to_owned();
-        site.dhcp(&Dhcp::pxe(8080));
+        site.dhcp(&dhcp);
         let out = folder.join("ramdisk");
         let index = ramdisk::build(&ramdisk::Options {
             kernel: KernelSource::Root("/".into()),
@@ -106,7 +124,7 @@ impl Running {
                 .arg(plane.kubeconfig())
                 .args([
                     "--admin-address=127.0.0.1:18081",
-                    &format!("--boot-address={SERVER}:8080"),
+                    &format!("--boot-address={SERVER}:{BOOT_PORT}"),
                     &format!("--boot-tftp-address={SERVER}:69"),
                     "--install-crds",
                 ])
@@ -288,6 +306,19 @@ impl Running {
             if begun.elapsed() > limit {
                 self.show(number).await;
                 panic!("{what} did not come");
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Waits until the system that machine `number` boots has called to a path below `below`.
+    pub async fn called_back(&self, number: usize, below: &str) {
+        let begun = Instant::now();
+        let uuid = self.fleet.machine(number).systems()[0].uuid.to_string();
+        while !self.images.heard(below, &uuid) {
+            if begun.elapsed() > Duration::from_secs(360) {
+                self.show(number).await;
+                panic!("m{number}: its system did not call back to {below}");
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
