@@ -181,6 +181,8 @@ pub const CONDITION_RUNNING_UNEXPECTEDLY: &str = "RunningUnexpectedly";
 pub const CONDITION_HELD: &str = "Held";
 /// Server: another machine stands in its place, or two servers claim one identity.
 pub const CONDITION_IDENTITY_DISPUTED: &str = "IdentityDisputed";
+/// Condition of a BMC whose Endpoint does not exist.
+pub const CONDITION_ENDPOINT_MISSING: &str = "EndpointMissing";
 /// Server: each drive is erased and verified, or why not.
 pub const CONDITION_ERASED: &str = "Erased";
 /// Server: the machine is confirmed off for the release that is under way.

@@ -1,4 +1,4 @@
-//! One arm for each decision, one write in each.
+//! One arm for each decision, one write in each (two where somebody else's annotation goes).
 
 use std::time::Duration;
 
@@ -7,7 +7,9 @@ use corten_api::{
     names,
 };
 use corten_kit::{Next, ObjectKey, Subject};
-use corten_lifecycle::claim::{self, BOUND_SERVER, CHOSEN_SERVER, Decision, Farewell};
+use corten_lifecycle::claim::{
+    self, BOOT_ANNOTATIONS, BOUND_SERVER, CHOSEN_SERVER, Decision, Farewell,
+};
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
@@ -56,10 +58,25 @@ impl Allocator {
             Decision::PrepareBoot { server } => {
                 let key = ObjectKey::of(&*world.claim);
                 let boot = self.boot_for(&world.claim, &server);
-                self.boots
+                let applied = self
+                    .boots
                     .apply(&key, &boot)
                     .await
                     .map_err(step("prepare-boot"))?;
+                // What somebody else wrote there outlives an apply.
+                let strange: serde_json::Map<_, _> = BOOT_ANNOTATIONS
+                    .into_iter()
+                    .filter(|name| applied.annotations().contains_key(*name))
+                    .filter(|name| !world.claim.annotations().contains_key(*name))
+                    .map(|name| (name.to_owned(), Value::Null))
+                    .collect();
+                if !strange.is_empty() {
+                    let change = json!({ "metadata": { "annotations": strange } });
+                    self.boots
+                        .merge(&*applied, change, true)
+                        .await
+                        .map_err(step("prepare-boot"))?;
+                }
                 Ok(Done::Step)
             }
             Decision::Publish {
@@ -276,11 +293,7 @@ impl Allocator {
     /// The claim's boot configuration, as our fields of it.
     fn boot_for(&self, claim: &ServerClaim, server: &str) -> Value {
         let mut annotations = serde_json::Map::new();
-        for name in [
-            names::BOOT_MODE,
-            names::IMAGE_PULL_SECRET,
-            names::IMAGE_SHA256,
-        ] {
+        for name in BOOT_ANNOTATIONS {
             if let Some(value) = claim.annotations().get(name) {
                 annotations.insert(name.to_owned(), json!(value));
             }

@@ -23,6 +23,7 @@ use corten_redfish::{Bmc as Handle, Credentials, GatewayError, Target, Trust};
 use dashmap::DashMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Context, connect::address, failure::Failure, macdb::DeviceKind};
@@ -112,8 +113,7 @@ impl EndpointController {
     fn existing(&self, key: &ObjectKey) -> Existing {
         match self.context.bmcs.store.get(key) {
             None => Existing::None,
-            Some(bmc) if refers_to(&bmc, key.name()) => Existing::Ours,
-            Some(_) => Existing::Foreign,
+            Some(bmc) => existing(&self.context, &bmc, key.name()),
         }
     }
 
@@ -251,16 +251,48 @@ impl EndpointController {
         match self.context.endpoints.objects.live(key).await {
             Ok(_) => Ok(Next::Done),
             Err(error) if error.is_not_found() => {
-                tracing::info!(bmc = %key, "Endpoint deleted: its BMC goes too");
-                self.context
-                    .bmcs
-                    .objects
-                    .delete(&bmc)
-                    .await
-                    .map_err(Failure::at("delete BMC"))?;
+                self.delete(&bmc).await?;
                 Ok(Next::Done)
             }
             Err(error) => Err(Failure::at("observe")(error)),
+        }
+    }
+
+    /// The Endpoint is being deleted and something holds it. Corten puts no finalizer there; metal-operator did, and it goes
+    /// when the BMC is on its way out.
+    async fn leave(&self, key: &ObjectKey, endpoint: &Endpoint) -> Result<Next, Failure> {
+        let left: Vec<&String> = endpoint
+            .finalizers()
+            .iter()
+            .filter(|finalizer| *finalizer != names::FINALIZER_ENDPOINT)
+            .collect();
+        if left.len() == endpoint.finalizers().len() {
+            return Ok(Next::Done);
+        }
+        let bmc = self.context.bmcs.store.get(key);
+        if let Some(bmc) = bmc
+            .filter(|bmc| refers_to(bmc, key.name()) && bmc.metadata.deletion_timestamp.is_none())
+        {
+            self.delete(&bmc).await?;
+        }
+        let patch = json!({ "metadata": { "finalizers": left } });
+        match self
+            .context
+            .endpoints
+            .objects
+            .merge(endpoint, patch, true)
+            .await
+        {
+            Err(error) if !error.is_not_found() => Err(Failure::at("remove finalizer")(error)),
+            _ => Ok(Next::Done),
+        }
+    }
+
+    async fn delete(&self, bmc: &Bmc) -> Result<(), Failure> {
+        tracing::info!(bmc = %bmc.name_any(), "Endpoint deleted: its BMC goes too");
+        match self.context.bmcs.objects.delete(bmc).await {
+            Err(error) if !error.is_not_found() => Err(Failure::at("delete BMC")(error)),
+            _ => Ok(()),
         }
     }
 }
@@ -276,8 +308,11 @@ impl Reconcile for EndpointController {
             .annotations()
             .get(names::OPERATION)
             .is_some_and(|word| word == names::OPERATION_IGNORE);
-        if is_ignored || endpoint.metadata.deletion_timestamp.is_some() {
+        if is_ignored {
             return Ok(Next::Done);
+        }
+        if endpoint.metadata.deletion_timestamp.is_some() {
+            return self.leave(key, &endpoint).await;
         }
         let mut observed = self.observe(key, &endpoint);
         let mut decision = decide(&observed);
@@ -287,13 +322,13 @@ impl Reconcile for EndpointController {
             let asked = self.ask(key.name(), &device).await;
             observed.answer = Some(answer(&asked));
             decision = decide(&observed);
-            match (&decision, asked) {
-                (Decision::Create, Ok(handle)) => {
-                    create::create(&self.context, &endpoint, &device, &handle).await?
-                }
-                (Decision::Create, Err(_)) => {}
-                // Nothing is kept of a device that is left alone.
-                _ => self.context.gateway.forget(key.name()).await,
+            if let (Decision::Create, Ok(handle)) = (&decision, asked) {
+                observed.bmc = create::create(&self.context, &endpoint, &device, &handle).await?;
+                decision = decide(&observed);
+            }
+            // Nothing is kept of a device that is left alone.
+            if matches!(decision, Decision::LeaveAlone { .. }) {
+                self.context.gateway.forget(key.name()).await;
             }
         }
         self.record(&endpoint, &decision).await?;
@@ -303,6 +338,22 @@ impl Reconcile for EndpointController {
             } => Next::After(jittered(again)),
             _ => Next::Done,
         })
+    }
+}
+
+/// Whose `bmc` is, seen from `endpoint`.
+fn existing(context: &Context, bmc: &Bmc, endpoint: &str) -> Existing {
+    let labels = bmc.labels();
+    let demanded = context.config.demanded_labels();
+    if !refers_to(bmc, endpoint) {
+        Existing::Foreign
+    } else if demanded
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
+    {
+        Existing::Ours
+    } else {
+        Existing::Unselected
     }
 }
 

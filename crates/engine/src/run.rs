@@ -123,8 +123,10 @@ impl RunIndex {
     /// An index over `store`.
     pub fn new(store: Store<ServerRun>) -> Self {
         let inner = Arc::new(RwLock::new(Index::default()));
-        let index = inner.clone();
+        // A new one is made for each Lease, and the store outlives them all.
+        let index = Arc::downgrade(&inner);
         store.observe(move |key, old, new| {
+            let Some(index) = index.upgrade() else { return };
             let mut index = index.write();
             if let Some(old) = old {
                 index.take_out(key, old);

@@ -161,6 +161,7 @@ impl<K> Store<K> {
     }
 
     /// Calls `f(key, old, new)` on each change, in order, before anybody else can see it: for indices. It must be quick and must not use the store.
+    /// It is called as long as the store lives: what comes and goes with a Lease is held weakly.
     pub fn observe(&self, f: impl Fn(&ObjectKey, Option<&K>, Option<&K>) + Send + Sync + 'static) {
         self.inner.observers.write().push(Box::new(f));
     }
@@ -174,7 +175,10 @@ impl<K> Store<K> {
     pub fn subscribe(&self) -> mpsc::UnboundedReceiver<ObjectKey> {
         let (sender, receiver) = mpsc::unbounded_channel();
         // The order matters: whoever changes the state notifies after it, so nothing falls between.
-        self.inner.subscribers.write().push(sender.clone());
+        let mut subscribers = self.inner.subscribers.write();
+        subscribers.retain(|known| !known.is_closed());
+        subscribers.push(sender.clone());
+        drop(subscribers);
         for key in self.inner.state.read().objects.keys() {
             let _ = sender.send(key.clone());
         }

@@ -27,6 +27,13 @@ pub use self::{
     offer::{Offer, Standing},
 };
 
+/// What a claim says of its boot in annotations, which its boot configuration says in the same words.
+pub const BOOT_ANNOTATIONS: [&str; 3] = [
+    names::BOOT_MODE,
+    names::IMAGE_PULL_SECRET,
+    names::IMAGE_SHA256,
+];
+
 /// All that the decision rests on. Built by `corten_claims`, by hand in tests.
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
@@ -460,7 +467,9 @@ fn boot_is_as_wanted(boot: &ServerBootConfiguration, claim: &ServerClaim, server
         && boot.spec.server_ref.name == server
         && boot.spec.image.as_deref().unwrap_or_default() == claim.spec.image
         && boot.spec.ignition_secret_ref == claim.spec.ignition_secret_ref
-        && annotation(boot, names::BOOT_MODE) == annotation(claim, names::BOOT_MODE)
+        && BOOT_ANNOTATIONS
+            .iter()
+            .all(|name| annotation(boot, name) == annotation(claim, name))
 }
 
 fn name<K: kube::Resource>(object: &K) -> String {

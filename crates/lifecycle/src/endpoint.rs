@@ -53,6 +53,8 @@ pub enum Existing {
     Ours,
     /// It refers to something else.
     Foreign,
+    /// It refers to this Endpoint, and it is outside of the selector that the Endpoint is in.
+    Unselected,
 }
 
 /// What a device answered to a look without credentials.
@@ -138,6 +140,13 @@ pub fn decide(observed: &Observed) -> Decision {
             "NameTaken",
             "a BMC of this name exists and refers to something else: rename the Endpoint or delete that BMC".to_owned(),
         );
+    }
+    if observed.bmc == Existing::Unselected {
+        return Decision::LeaveAlone {
+            reason: "BMCNotSelected",
+            message: "the BMC of this name refers to this Endpoint and lacks labels of this Corten's selector, so another may be at work on it: give both the same labels".to_owned(),
+            again: Some(ASK_OTHER_AGAIN),
+        };
     }
     match &observed.answer {
         None => Decision::Ask,
@@ -277,6 +286,21 @@ mod tests {
             .0,
             "NameTaken"
         );
+    }
+
+    #[test]
+    fn a_bmc_that_another_corten_is_at_work_on_is_left_to_it_and_looked_for_later() {
+        let decision = decide(&Observed {
+            bmc: Existing::Unselected,
+            answer: Some(Answer::Redfish),
+            ..observed()
+        });
+        match decision {
+            Decision::LeaveAlone { reason, again, .. } => {
+                assert_eq!((reason, again), ("BMCNotSelected", Some(ASK_OTHER_AGAIN)));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -300,6 +300,13 @@ impl Run {
             .count()
     }
 
+    /// How often the BMC refused `step`.
+    pub fn refusals(&self, step: &Step) -> usize {
+        self.ends(step)
+            .filter(|done| done.outcome == Outcome::Failed)
+            .count()
+    }
+
     /// True when nothing was ever intended.
     pub fn is_untouched(&self) -> bool {
         self.intent.is_none() && self.results.is_empty()

@@ -703,3 +703,44 @@ async fn a_boot_configuration_that_cannot_be_booted_says_why() {
     create::<Secret>(&lab.here(), object).await;
     lab.eventually(|world| is(world, "waits", "Ready")).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_metal_operator_held_takes_its_bmc_along_and_goes() {
+    let lab = Lab::start().small().servers(1).available().await;
+    let endpoints: Api<Endpoint> = lab.all();
+    let name = lab.endpoint(0);
+    let held = json!({ "metadata": { "finalizers": ["metal.ironcore.dev/endpoint"] } });
+    lab.edit(&endpoints, name, held).await;
+    lab.delete(&endpoints, name).await;
+    lab.eventually(|world| world.bmcs.is_empty() && world.servers.is_empty())
+        .await;
+    for _ in 0..50 {
+        if endpoints.get_opt(name).await.unwrap().is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{:?}", endpoints.get(name).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bmc_whose_endpoint_went_while_nobody_looked_stays_and_says_so() {
+    let mut lab = Lab::start().small().servers(1).available().await;
+    let endpoints: Api<Endpoint> = lab.all();
+    let name = lab.endpoint(0).to_owned();
+    let endpoint = endpoints.get(&name).await.unwrap();
+    lab.stop_engine().await;
+    lab.delete(&endpoints, &name).await;
+    lab.start_engine();
+    let is_missing = |world: &World| world.bmc_condition(&name, "EndpointMissing").is_some();
+    lab.eventually(is_missing).await;
+    let world = lab.world().await;
+    assert!(is_ready(&world, &name), "it is used at its last address");
+    assert_eq!(world.available(), 1);
+    let again = json!({
+        "metadata": { "name": name, "labels": endpoint.labels() },
+        "spec": endpoint.spec,
+    });
+    create(&endpoints, again).await;
+    lab.eventually(|world| !is_missing(world)).await;
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corten_api::metal::{Bmc, Endpoint, Server, ServerState};
+use corten_api::metal::{Bmc, BmcSecret, Endpoint, Server, ServerState};
 use corten_api::names;
 use corten_engine::EngineConfig;
 use corten_tests::lab::{Lab, World, readable_drives, resets};
@@ -209,6 +209,50 @@ async fn in_whatever_order_a_machines_objects_change_their_labels_it_is_not_touc
         assert_eq!(changes(&lab, index), 0, "{}", server[index]);
         assert_eq!(resets(&lab.fleet().machine(index)), ["On"]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_whose_bmc_another_engine_has_says_so_and_its_device_is_left_alone() {
+    let lab = Lab::start().small().servers(1).idle().await;
+    lab.plug_in().await;
+    lab.eventually(|world| world.available() == 1).await;
+    let home = lab.server_of(0).await.labels()[names::AGENT].clone();
+    let name = lab.endpoint(0);
+    let (endpoints, secrets) = (lab.all::<Endpoint>(), lab.all::<BmcSecret>());
+    let before = secrets.get(name).await.unwrap();
+    let wake = async |word: &str| {
+        let change = json!({"metadata": {"labels": {"metadata.metal.ironcore.dev/word": word}}});
+        lab.edit(&endpoints, name, change).await
+    };
+    let says = async |reason: &str| {
+        for _ in 0..150 {
+            let endpoint = endpoints.get(name).await.unwrap();
+            let conditions = endpoint.status.unwrap_or_default().conditions;
+            if conditions
+                .iter()
+                .any(|it| it.type_ == "Ready" && it.reason == reason)
+            {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        false
+    };
+
+    move_to::<Bmc>(&lab, name, "elsewhere").await;
+    lab.fleet().reset_counts();
+    wake("one").await;
+    assert!(says("BMCNotSelected").await);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let counts = lab.fleet().machine(0).counts();
+    assert!(counts.method("GET") <= 2, "looked at once: {counts:?}");
+    assert_eq!(counts.logins, 0);
+    let after = secrets.get(name).await.unwrap();
+    assert_eq!(after.resource_version(), before.resource_version());
+
+    move_to::<Bmc>(&lab, name, &home).await;
+    wake("two").await;
+    assert!(says("BMCCreated").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,10 +22,11 @@ use crate::{
 };
 
 /// The conditions of a BMC that this controller owns.
-const OWNED: [&str; 3] = [
+const OWNED: [&str; 4] = [
     names::CONDITION_READY,
     names::CONDITION_IDENTITY_DISPUTED,
     names::CONDITION_HELD,
+    names::CONDITION_ENDPOINT_MISSING,
 ];
 
 impl BmcController {
@@ -86,6 +87,7 @@ impl BmcController {
             now,
         );
         self.set_disputes(&bmc, &mut status, now);
+        self.set_endpoint(&bmc, &mut status, now).await?;
         let objects = &self.context.bmcs.objects;
         objects
             .apply_status_if_changed(&bmc, Some(&current), &status)
@@ -263,6 +265,55 @@ impl BmcController {
                 .events
                 .warning(&Subject::of(&**bmc), "IdentityDisputed", message);
         }
+    }
+
+    /// Whether the Endpoint is missing that says where this BMC is. The BMC stays: a restore brings objects one by one.
+    async fn set_endpoint(
+        &self,
+        bmc: &Arc<Bmc>,
+        status: &mut BmcStatus,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let missing = match &bmc.spec.endpoint_ref {
+            Some(reference) => {
+                let key = ObjectKey::cluster(&reference.name);
+                let endpoints = &self.context.endpoints;
+                match endpoints.store.get(&key) {
+                    Some(_) => None,
+                    // Not in our selector, or not there.
+                    None => match endpoints.objects.live(&key).await {
+                        Ok(_) => None,
+                        Err(error) if error.is_not_found() => Some(&reference.name),
+                        Err(error) => return Err(Failure::at("read Endpoint")(error)),
+                    },
+                }
+            }
+            None => None,
+        };
+        let Some(endpoint) = missing else {
+            conditions::remove(&mut status.conditions, names::CONDITION_ENDPOINT_MISSING);
+            return Ok(());
+        };
+        let message = format!(
+            "Endpoint {endpoint} does not exist, and nobody deleted this BMC with it: it is used at its last address. Create the Endpoint again, or delete this BMC"
+        );
+        let condition = conditions::yes(
+            names::CONDITION_ENDPOINT_MISSING,
+            "NotFound",
+            message.clone(),
+        );
+        if conditions::set(
+            &mut status.conditions,
+            condition,
+            bmc.metadata.generation,
+            now,
+        ) {
+            let subject = Subject::of(&**bmc);
+            self.context
+                .events
+                .warning(&subject, "EndpointMissing", message);
+        }
+        Ok(())
     }
 
     fn publish_loss(&self, bmc: &Bmc, reason: &str, message: &str) {

@@ -1,6 +1,6 @@
 //! Making a BMC and its secret of a device that answered as one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use corten_api::{
     LocalObjectReference,
@@ -10,7 +10,8 @@ use corten_api::{
     },
     names,
 };
-use corten_lifecycle::{login, trust::Scheme};
+use corten_kit::ObjectKey;
+use corten_lifecycle::{endpoint::Existing, login, trust::Scheme};
 use corten_redfish::Bmc as Handle;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -27,17 +28,17 @@ use crate::{
     secret::{Loaded, from_bmc_secret},
 };
 
-/// Creates what is missing. Both writes may be repeated: what exists stays as it is.
+/// Creates what is missing and says whose the BMC is. Both writes may be repeated: what exists stays as it is.
 pub(super) async fn create(
     context: &Context,
     endpoint: &Endpoint,
     device: &Device<'_>,
     handle: &Handle,
-) -> Result<(), Failure> {
+) -> Result<Existing, Failure> {
     let name = endpoint.name_any();
     let mut labels = passed_on(endpoint.metadata.labels.as_ref());
     labels.extend(context.config.demanded_labels());
-    let secret = secret(context, &name, &labels, device.kind.credentials.first()).await?;
+    let (secret, is_new) = secret(context, &name, &labels, device.kind.credentials.first()).await?;
     let mut bmc = bmc(&name, labels, device);
     let notes = bmc.annotations_mut();
     if let Some(pin) = handle
@@ -59,21 +60,39 @@ pub(super) async fn create(
         context.connector.ledger.paid_at_creation(&name);
     }
     match context.bmcs.objects.create(&bmc).await {
-        Ok(_) => Ok(()),
+        Ok(_) => return Ok(Existing::Ours),
+        Err(error) if error.is_conflict() => {}
         Err(error) => {
             context.connector.ledger.forget(&name);
-            Err(Failure::at("create BMC")(error))
+            return Err(Failure::at("create BMC")(error));
         }
     }
+    // It exists, and our cache does not show it: it is new there, or not in our selector.
+    let found = context.bmcs.objects.live(&ObjectKey::cluster(&name)).await;
+    let found = found.map_err(Failure::at("read BMC"))?;
+    let existing = super::existing(context, &found, &name);
+    if existing != Existing::Ours {
+        context.connector.ledger.forget(&name);
+        if let Some(secret) = is_new {
+            let secrets = context.connector.secrets.bmc_secrets();
+            match secrets.delete(&secret).await {
+                Err(error) if !error.is_not_found() => {
+                    return Err(Failure::at("delete BMCSecret")(error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(existing)
 }
 
-/// The BMCSecret: an existing one is kept whatever it says, because its credentials may have been rotated.
+/// The BMCSecret, and the object if it was created here: an existing one is kept whatever it says, because its credentials may have been rotated.
 async fn secret(
     context: &Context,
     name: &str,
     labels: &BTreeMap<String, String>,
     factory: Option<&FactoryCredential>,
-) -> Result<Option<Loaded>, Failure> {
+) -> Result<(Option<Loaded>, Option<Arc<BmcSecret>>), Failure> {
     let secrets = context.connector.secrets.bmc_secrets();
     let written = match factory {
         Some(factory) => {
@@ -81,20 +100,20 @@ async fn secret(
                 .create(&factory_secret(name, labels.clone(), factory))
                 .await
         }
-        None => secrets.live(&corten_kit::ObjectKey::cluster(name)).await,
+        None => secrets.live(&ObjectKey::cluster(name)).await,
     };
-    let secret = match written {
-        Ok(secret) => secret,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) if error.is_conflict() => secrets
-            .live(&corten_kit::ObjectKey::cluster(name))
-            .await
-            .map_err(Failure::at("read BMCSecret"))?,
+    let (secret, is_new) = match written {
+        Ok(secret) => (secret, factory.is_some()),
+        Err(error) if error.is_not_found() => return Ok((None, None)),
+        Err(error) if error.is_conflict() => {
+            let existing = secrets.live(&ObjectKey::cluster(name)).await;
+            (existing.map_err(Failure::at("read BMCSecret"))?, false)
+        }
         Err(error) => return Err(Failure::at("create BMCSecret")(error)),
     };
     context.connector.secrets.prime(&secret);
     // One that lacks something is the BMC's to complain about.
-    Ok(from_bmc_secret(&secret).ok())
+    Ok((from_bmc_secret(&secret).ok(), is_new.then_some(secret)))
 }
 
 /// A BMCSecret with factory credentials.

@@ -37,6 +37,8 @@ use crate::{
 
 /// A BMC that could not be asked is asked again after this long, or when it is heard of.
 const SILENT: Duration = Duration::from_secs(10);
+/// How long one reading of everything may take: the slowest BMC that was recorded needs two minutes.
+const PASS: Duration = Duration::from_secs(15 * 60);
 /// How often a drive's erasure is asked about.
 const FOLLOW: Duration = Duration::from_secs(2);
 
@@ -209,7 +211,12 @@ impl Controller {
             let system = service.system_at(path, Priority::Inventory).await?;
             // Not before the BMC has answered, so that a hung one never holds a place.
             let _place = self.readings.acquire().await;
-            let found = service.inventory(&system).await?;
+            let found = tokio::time::timeout(PASS, service.inventory(&system)).await;
+            let found = found.map_err(|_| GatewayError::Timeout {
+                authority: bmc.url().authority().into(),
+                phase: corten_redfish::error::Phase::Body,
+                after: PASS,
+            })??;
             Ok((found, system.document().clone()))
         };
         let read = read.await;
@@ -387,6 +394,7 @@ impl Controller {
             path,
             drives,
             seen.observed.record.boot_order.clone(),
+            seen.observed.record.notes.identity.clone(),
         )
         .booting(self.links_of(seen));
         let sent = self
@@ -423,7 +431,8 @@ impl Controller {
             .iter()
             .find(|d| d.serial_number == serial)
             .and_then(|d| d.task.clone());
-        let machine = Redfish::new(bmc.clone(), path, Arc::default(), Vec::new());
+        let expected = seen.observed.record.notes.identity.clone();
+        let machine = Redfish::new(bmc.clone(), path, Arc::default(), Vec::new(), expected);
         let ended = match task {
             Some(task) => machine.erasure(&task).await,
             None => Ok(Erasure::Failed {

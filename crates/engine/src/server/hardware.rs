@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use corten_boot::links::Links;
 use corten_kit::gate;
-use corten_lifecycle::run::Step;
+use corten_lifecycle::{identity::Identity, run::Step};
 use corten_redfish::{
     Bmc, Document, GatewayError, Priority,
     document::Link,
-    inventory::{Drive, LedState},
+    inventory::{Drive, LedState, SystemFacts},
     model::{Service, System},
     operations::{
         Accepted, Call, OperationError, boot, drive, led, media,
@@ -17,6 +17,7 @@ use corten_redfish::{
     },
 };
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::executor::{Erasure, Hardware, SendError, Sent};
 
@@ -28,8 +29,17 @@ pub(super) struct Redfish {
     drives: Arc<Vec<Drive>>,
     /// Devices by priority, as the spec wants them.
     boot_order: Vec<String>,
+    /// The machine that it has to be.
+    expected: Option<Identity>,
     /// Where it finds what it boots, while a run of it is open and boot services are there.
     links: Option<Links>,
+}
+
+/// What there is to send, and where the machine that it is for was seen.
+pub(super) struct Prepared {
+    service: Service,
+    due: Due,
+    at: Url,
 }
 
 /// What there is to send.
@@ -49,12 +59,14 @@ impl Redfish {
         path: String,
         drives: Arc<Vec<Drive>>,
         boot_order: Vec<String>,
+        expected: Option<Identity>,
     ) -> Self {
         Self {
             bmc,
             path,
             drives,
             boot_order,
+            expected,
             links: None,
         }
     }
@@ -74,8 +86,12 @@ impl Redfish {
     }
 
     /// Reads what the step needs and plans its call.
-    async fn due(&self, service: &Service, step: &Step) -> Result<Due, OperationError> {
-        let system = service.system_at(&self.path, Priority::Power).await?;
+    async fn due(
+        &self,
+        service: &Service,
+        system: &System,
+        step: &Step,
+    ) -> Result<Due, OperationError> {
         let reset = match step {
             Step::RequestShutdown => Some(ResetKind::GracefulShutdown),
             Step::ForceOff => Some(ResetKind::ForceOff),
@@ -86,20 +102,20 @@ impl Redfish {
             _ => None,
         };
         if let Some(kind) = reset {
-            return Ok(Due::Call(power::prepare(service, &system, kind).await?));
+            return Ok(Due::Call(power::prepare(service, system, kind).await?));
         }
         match step {
-            Step::BootNetworkOnce => network_once(service, &system).await,
+            Step::BootNetworkOnce => network_once(service, system).await,
             Step::BootHttpOnce => {
                 let at = boot::BootTarget::HttpBootUri(self.links()?.http_boot());
-                once(service, &system, at).await
+                once(service, system, at).await
             }
-            Step::BootMediaOnce => once(service, &system, boot::BootTarget::Cd).await,
-            Step::InsertMedia => insert(service, &system, &self.links()?.iso()).await,
+            Step::BootMediaOnce => once(service, system, boot::BootTarget::Cd).await,
+            Step::InsertMedia => insert(service, system, &self.links()?.iso()).await,
             Step::ClearBootOverride => {
                 if boot::BootState::read(system.document()).is_overridden() {
                     Ok(Due::Call(
-                        boot::prepare(service, &system, &boot::BootOverride::Disabled).await?,
+                        boot::prepare(service, system, &boot::BootOverride::Disabled).await?,
                     ))
                 } else {
                     Ok(Due::Nothing("no boot override is set"))
@@ -122,7 +138,7 @@ impl Redfish {
                 };
                 Ok(Due::Call(led::plan(system.document(), &wanted)?))
             }
-            Step::SetBootOrder => boot_order(&system, &self.boot_order),
+            Step::SetBootOrder => boot_order(system, &self.boot_order),
             Step::EraseDrive(serial) => {
                 let found = self
                     .drives
@@ -214,28 +230,39 @@ impl Redfish {
     async fn open(&self) -> Result<Service, GatewayError> {
         Service::open(&self.bmc).await
     }
+
+    async fn system(&self) -> Result<(Service, System), GatewayError> {
+        let service = self.open().await?;
+        let system = service.system_at(&self.path, Priority::Power).await?;
+        Ok((service, system))
+    }
 }
 
 impl Hardware for Redfish {
-    type Prepared = (Service, Due);
+    type Prepared = Prepared;
 
-    async fn prepare(&self, step: &Step) -> Result<(Service, Due), SendError> {
+    async fn prepare(&self, step: &Step) -> Result<Prepared, SendError> {
         gate::pass().await;
-        let read = async {
-            let service = self.open().await?;
-            let due = self.due(&service, step).await?;
-            Ok::<_, OperationError>((service, due))
-        };
         // Everything is read only: whatever fails, nothing was changed.
-        read.await.map_err(|error| match error {
+        let unread = |error| match error {
             OperationError::Gateway(error) if error.is_transient() => {
                 SendError::NotSent(error.chain())
             }
             error => SendError::Refused(error.to_string()),
-        })
+        };
+        let at = self.bmc.url();
+        let (service, system) = self.system().await.map_err(|error| unread(error.into()))?;
+        is_expected(self.expected.as_ref(), &system.facts()).map_err(SendError::NotSent)?;
+        let due = self.due(&service, &system, step).await.map_err(unread)?;
+        Ok(Prepared { service, due, at })
     }
 
-    async fn send(&self, step: &Step, (service, due): (Service, Due)) -> Result<Sent, SendError> {
+    async fn send(&self, step: &Step, prepared: Prepared) -> Result<Sent, SendError> {
+        let Prepared { service, due, at } = prepared;
+        if self.bmc.url() != at {
+            let why = "the BMC's address changed after the machine there was looked at";
+            return Err(SendError::NotSent(why.to_owned()));
+        }
         let done = deliver(&service, step, due).await?;
         if let (Step::EraseDrive(serial), Sent::Done { evidence }) = (step, &done) {
             return self.without_task(&service, serial, evidence).await;
@@ -255,9 +282,15 @@ impl Hardware for Redfish {
         gate::pass().await;
         match progress {
             Ok(TaskProgress::Running { percent, .. }) => Ok(Erasure::Running { percent }),
-            Ok(TaskProgress::Completed { messages }) => Ok(Erasure::Done {
-                evidence: format!("task {task} completed{}", said(&messages)),
-            }),
+            Ok(TaskProgress::Completed { messages }) => {
+                // Tasks of all machines are named alike.
+                let read = self.system().await;
+                let (_, system) = read.map_err(|error| SendError::NotSent(error.chain()))?;
+                is_expected(self.expected.as_ref(), &system.facts()).map_err(SendError::NotSent)?;
+                Ok(Erasure::Done {
+                    evidence: format!("task {task} completed{}", said(&messages)),
+                })
+            }
             Ok(TaskProgress::Failed { state, messages }) => Ok(Erasure::Failed {
                 why: format!("task {task} ended as {state}{}", said(&messages)),
             }),
@@ -268,6 +301,17 @@ impl Hardware for Redfish {
             }),
             Err(error) => Err(SendError::NotSent(error.chain())),
         }
+    }
+}
+
+/// An address may have come to another machine since the decision was made: nothing is done to that one.
+fn is_expected(expected: Option<&Identity>, found: &SystemFacts) -> Result<(), String> {
+    let found = super::observe::identity(found);
+    match expected {
+        Some(expected) if expected.contradicts(&found) => Err(format!(
+            "{found} answers at its address, and {expected} is expected there"
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -288,7 +332,10 @@ async fn deliver(service: &Service, step: &Step, due: Due) -> Result<Sent, SendE
     match answer {
         Ok(accepted) => sent(step, &call, accepted),
         Err(error) if error.outcome_unknown() => Err(SendError::Unknown(error.chain())),
-        Err(error) if error.status().is_some() => Err(SendError::Refused(error.chain())),
+        // Too busy is no refusal: it did nothing, and may do it later.
+        Err(error) if matches!(error.status(), Some(code) if ![429, 503].contains(&code)) => {
+            Err(SendError::Refused(error.chain()))
+        }
         Err(error) => Err(SendError::NotSent(error.chain())),
     }
 }
@@ -452,6 +499,25 @@ mod tests {
             uri: "/redfish/v1/TaskService/Tasks/7".into(),
         };
         assert_eq!(after(named), Ok(task));
+    }
+
+    #[test]
+    fn another_machine_at_the_address_is_sent_nothing() {
+        let uuid = "4c4c4544-0044-4210-8057-b4c04f325931";
+        let expected = Identity::new(uuid, "4B2W2Y1");
+        let found = |uuid: &str, serial: &str| SystemFacts {
+            uuid: corten_redfish::inventory::SystemUuid::parse(uuid),
+            serial_number: Some(serial.to_owned()),
+            ..SystemFacts::default()
+        };
+        let other = "4c4c4544-0044-4210-8057-b4c04f325932";
+        assert!(is_expected(Some(&expected), &found(other, "4B2W2Y2")).is_err());
+        assert!(is_expected(Some(&expected), &SystemFacts::default()).is_err());
+        assert_eq!(
+            is_expected(Some(&expected), &found(uuid, "4B2W2Y1")),
+            Ok(())
+        );
+        assert_eq!(is_expected(None, &found(other, "4B2W2Y2")), Ok(()));
     }
 
     #[test]

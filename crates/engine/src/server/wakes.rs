@@ -81,8 +81,10 @@ pub(super) fn start(
 /// Servers by the claim, or boot configuration, that they refer to.
 fn index(ctx: &Context) -> Referring {
     let referring = Referring::default();
-    let index = referring.clone();
+    // The store outlives the Lease, and this index does not.
+    let index = Arc::downgrade(&referring);
     ctx.servers.store.observe(move |key, old, new| {
+        let Some(index) = index.upgrade() else { return };
         let (old, new) = (
             old.map(refers).unwrap_or_default(),
             new.map(refers).unwrap_or_default(),

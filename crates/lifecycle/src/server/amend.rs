@@ -137,23 +137,19 @@ impl Amendment {
         amendment
     }
 
-    /// A person said that this claim owns the machine.
-    pub(crate) fn adopted(record: &Record, claim_uid: &str, runs: bool) -> Self {
-        let amendment = Self::of("a person answered: adopt")
+    /// A person said that this claim owns the machine as it is. What is on its disks is the claim's, on or off: nothing is installed over it.
+    pub(crate) fn adopted(record: &Record, claim_uid: &str) -> Self {
+        Self::of("a person answered: adopt")
             .and(names::CLAIM_UID, claim_uid)
             .and(names::DIRTY, claim_uid)
             .and(names::SERVER_UID, record.uid.clone())
+            .and(names::PROVISIONED, claim_uid)
             .without(&[
                 names::HOLD,
                 names::RELEASE,
                 names::CLEANING,
                 names::CLEANED_BY,
-            ]);
-        if runs {
-            amendment.and(names::PROVISIONED, claim_uid)
-        } else {
-            amendment.without(&[names::PROVISIONED])
-        }
+            ])
     }
 
     /// The machine of a tombstone was found again.

@@ -55,6 +55,7 @@ impl Record {
                 name: claim.name.clone(),
             }),
             power: server.spec.power.clone(),
+            generation: server.metadata.generation.unwrap_or_default(),
             led: server.spec.indicator_led.as_ref().map(ToString::to_string),
             boot_order: boot_order
                 .iter()

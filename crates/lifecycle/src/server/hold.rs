@@ -3,7 +3,7 @@
 //!
 //! Promise held here: nothing is released, rebooted or wiped because an object is missing.
 
-use corten_api::metal::{PowerState, ServerState};
+use corten_api::metal::ServerState;
 
 use crate::{names, operation, server::Act};
 
@@ -24,7 +24,7 @@ pub(super) fn decide(o: &Observed) -> Option<Decision> {
     };
     let held = |cause: &str, reason: &'static str| {
         let message = format!(
-            "{cause}. No power action, no boot and no erasure until somebody answers with the annotation {}: `release` (power off and clean) or `adopt:<claim uid>` (the claim owns the machine as it is)",
+            "{cause}. No power action, no boot and no erasure until somebody answers with the annotation {}: `release` (power off and clean) or `adopt:<claim uid>` (the claim owns the machine as it is: nothing is installed on it)",
             names::HOLD
         );
         Decision::rest(o.shown_state())
@@ -45,9 +45,8 @@ pub(super) fn decide(o: &Observed) -> Option<Decision> {
             ),
         Some(HoldAnswer::Adopt(uid)) => match &o.claim {
             Some(claim) if &claim.uid == uid && !claim.deleting && o.record.claim.is_some() => {
-                let runs = o.machine().is_none_or(|m| m.power != PowerState::Off);
                 Decision::rest(ServerState::Reserved)
-                    .with(Act::Amend(Amendment::adopted(&o.record, uid, runs)))
+                    .with(Act::Amend(Amendment::adopted(&o.record, uid)))
                     .remark(
                         true,
                         "HoldAnswered",

@@ -90,6 +90,8 @@ pub struct Record {
     pub claim: Option<ClaimKey>,
     /// `spec.power`; counts only while nobody has claimed the server.
     pub power: Option<Power>,
+    /// `metadata.generation`: which version of the spec it is.
+    pub generation: i64,
     /// `spec.indicatorLED`.
     pub led: Option<String>,
     /// Devices of `spec.bootOrder` by priority.

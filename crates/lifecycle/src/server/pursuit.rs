@@ -39,17 +39,8 @@ pub(crate) fn off(o: &Observed, run: &Run, base: Decision, force: bool) -> Progr
             Progress::Doing(base.with(Act::ReadMachine))
         };
     }
-    let asked = run.last(&Step::RequestShutdown);
-    if asked.is_none() && machine.can.graceful_shutdown {
-        return Progress::Doing(send(o, base, Step::RequestShutdown));
-    }
-    if let Some(asked) =
-        asked.filter(|done| !matches!(done.outcome, Outcome::Failed | Outcome::NotSent))
-    {
-        let patience = after(asked.finished_at, o.policy.shutdown_grace);
-        if o.now < patience {
-            return Progress::Doing(watch(o, machine, base, asked.finished_at).until(patience));
-        }
+    if let Some(asking) = ask(o, run, machine, base.clone()) {
+        return Progress::Doing(asking);
     }
     if !force {
         return Progress::Exhausted(
@@ -58,6 +49,37 @@ pub(crate) fn off(o: &Observed, run: &Run, base: Decision, force: bool) -> Progr
         );
     }
     repeat(o, run, machine, base, Step::ForceOff)
+}
+
+/// Asks the operating system to shut down, and waits for it through the grace; none when there is nothing left to ask or to wait for.
+/// Power is not cut because one message was lost: a request that was not sent is made again until the grace is over,
+/// one that the BMC refused a few times.
+fn ask(o: &Observed, run: &Run, machine: &Machine, base: Decision) -> Option<Decision> {
+    let step = Step::RequestShutdown;
+    let Some(last) = run.last(&step) else {
+        return machine.can.graceful_shutdown.then(|| send(o, base, step));
+    };
+    let (tries, refusals) = (run.tries(&step), run.refusals(&step));
+    let over = |since| after(since, o.policy.shutdown_grace);
+    match last.outcome {
+        Outcome::Failed if refusals >= TRIES => None,
+        Outcome::Failed | Outcome::NotSent if tries >= TRIES && o.now >= over(run.created_at) => {
+            None
+        }
+        Outcome::Failed | Outcome::NotSent => {
+            let pause = SignedDuration::from_secs(10 * i64::try_from(tries.min(6)).unwrap_or(6));
+            let again = after(last.finished_at, pause);
+            Some(if o.now < again {
+                base.until(again)
+            } else {
+                send(o, base, step)
+            })
+        }
+        _ if o.now < over(last.finished_at) => {
+            Some(watch(o, machine, base, last.finished_at).until(over(last.finished_at)))
+        }
+        _ => None,
+    }
 }
 
 /// On, and confirmed.

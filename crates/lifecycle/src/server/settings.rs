@@ -9,8 +9,11 @@ use crate::{
 
 use super::{Act, Decision, Observed, after, send};
 
-/// A setting that the BMC refused is tried again after this long.
+/// A setting that the BMC refused, or took and does not show, is tried again after this long.
 const AGAIN: SignedDuration = SignedDuration::from_hours(1);
+/// And after this long once it was tried as often as [`TRIES`] for one version of the spec.
+const SELDOM: SignedDuration = SignedDuration::from_hours(24);
+const TRIES: usize = 3;
 
 /// What is to be set: the step and what names it.
 fn wanted(o: &Observed) -> Option<(Step, String)> {
@@ -19,7 +22,8 @@ fn wanted(o: &Observed) -> Option<(Step, String)> {
         && want != seen
         && matches!(want.as_str(), "Lit" | "Blinking" | "Off")
     {
-        return Some((Step::SetIndicatorLed(want.clone()), format!("led/{want}")));
+        let occasion = format!("led/{want}/{}", o.record.generation);
+        return Some((Step::SetIndicatorLed(want.clone()), occasion));
     }
     // A claimed machine boots as its owner left it.
     let order = &o.record.boot_order;
@@ -27,7 +31,10 @@ fn wanted(o: &Observed) -> Option<(Step, String)> {
         && !order.is_empty()
         && !machine.boot_order.is_empty()
         && !machine.boot_order.starts_with(order))
-    .then(|| (Step::SetBootOrder, format!("bootOrder/{}", order.join(","))))
+    .then(|| {
+        let occasion = format!("bootOrder/{}/{}", order.join(","), o.record.generation);
+        (Step::SetBootOrder, occasion)
+    })
 }
 
 /// The occasion of the setting that is due.
@@ -59,13 +66,15 @@ pub(super) fn decide(o: &Observed, base: Decision) -> Decision {
     if o.run.is_some() || o.dispute.is_some() {
         return base;
     }
+    let tried = o.closed_for(Kind::Settings, &occasion).count();
+    let pause = if tried < TRIES { AGAIN } else { SELDOM };
     let last = o.closed_for(Kind::Settings, &occasion).next().cloned();
     match last {
-        Some(last) if o.now < after(last.finished_at, AGAIN) => {
+        Some(last) if o.now < after(last.finished_at, pause) => {
             let machine_is_newer = o.machine().is_some_and(|m| m.read_at > last.finished_at);
             match last.phase {
                 Phase::Succeeded if !machine_is_newer => base.with(Act::ReadMachine),
-                _ => base.until(after(last.finished_at, AGAIN)),
+                _ => base.until(after(last.finished_at, pause)),
             }
         }
         _ => base.with(Act::StartRun(Plan::setting(step, occasion))),

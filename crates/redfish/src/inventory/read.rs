@@ -12,8 +12,6 @@ use crate::document::{Document, Link};
 use crate::model::{Reader, Service, System};
 use crate::quirks;
 
-/// Most requests of a pass on a BMC that expands: beyond it, only what identifies and erases is still read.
-const BUDGET: u32 = 36;
 /// Anomalies kept for one machine.
 const MOST_ANOMALIES: usize = 64;
 
@@ -74,11 +72,6 @@ pub(crate) async fn manager(
 // === impl Pass ===
 
 impl Pass<'_> {
-    /// Whether there is room for `requests` more that only add detail. A BMC without `$expand` has no budget: it takes what it takes.
-    pub(super) fn affords(&self, requests: usize) -> bool {
-        self.reader.deepest() == 0 || self.reader.requests() as usize + requests <= BUDGET as usize
-    }
-
     /// Keeps what was wrong in a document that was parsed.
     pub(super) fn note(&mut self, document: &Document) {
         for anomaly in document.anomalies() {
@@ -256,11 +249,6 @@ impl Pass<'_> {
         let listed = system.document().root().links("PCIeDevices");
         if documents.is_empty() && !listed.is_empty() {
             for link in listed {
-                if !self.affords(1) {
-                    section(&mut self.inventory.sections)
-                        .missed(link.path(), "left out to spare the BMC");
-                    continue;
-                }
                 match self.reader.get(&link).await {
                     Ok(document) => {
                         section(&mut self.inventory.sections).read();

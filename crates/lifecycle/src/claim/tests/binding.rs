@@ -132,6 +132,30 @@ fn a_bound_claim_gets_its_boot_configuration_before_its_server_is_published() {
 }
 
 #[test]
+fn a_changed_digest_pull_secret_or_mode_reaches_the_boot_configuration() {
+    let server = bound(server("s"), "u1");
+    let claim = published(protected(claim("u1")), &server);
+    let boot = boot_for(&claim, "s");
+    for name in crate::claim::BOOT_ANNOTATIONS {
+        let (mut changed, mut gone) = (claim.clone(), boot.clone());
+        let annotations = |meta: &mut kube::api::ObjectMeta| {
+            let all = meta.annotations.get_or_insert_default();
+            all.insert(name.to_owned(), "value".to_owned());
+        };
+        annotations(&mut changed.metadata);
+        annotations(&mut gone.metadata);
+        for (claim, boot) in [(&changed, &boot), (&claim, &gone)] {
+            let decision = decide(&Observed {
+                referring: vec![&server],
+                boot: Some(boot),
+                ..observed(claim)
+            });
+            assert_eq!(decision, Decision::PrepareBoot { server: "s".into() });
+        }
+    }
+}
+
+#[test]
 fn a_changed_image_reaches_the_boot_configuration() {
     let server = bound(server("s"), "u1");
     let mut claim = published(protected(claim("u1")), &server);

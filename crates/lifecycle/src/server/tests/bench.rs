@@ -55,6 +55,7 @@ pub(super) struct Bench {
     pub discovery_since: Option<Timestamp>,
     pub claim_ref: Option<ClaimKey>,
     pub power: Option<Power>,
+    pub generation: i64,
     pub led: Option<String>,
     pub reclaim: Reclaim,
     pub claim: Option<Claim>,
@@ -92,6 +93,8 @@ pub(super) enum Delivery {
     DiesAfter,
     /// The BMC refuses.
     Refused,
+    /// It does not get as far as the BMC.
+    NotSent,
 }
 
 pub(super) fn at(second: i64) -> Timestamp {
@@ -124,6 +127,7 @@ impl Bench {
             discovery_since: None,
             claim_ref: None,
             power: None,
+            generation: 1,
             led: None,
             reclaim: Reclaim::Recycle,
             claim: None,
@@ -291,6 +295,7 @@ impl Bench {
                 erased: self.finding(condition::ERASED).map(|f| f.reason.to_owned()),
                 claim: self.claim_ref.clone(),
                 power: self.power.clone(),
+                generation: self.generation,
                 led: self.led.clone(),
                 boot_order: Vec::new(),
                 reclaim: self.reclaim,
@@ -530,10 +535,10 @@ impl Bench {
         if delivery == Delivery::DiesBefore {
             return self.restart();
         }
-        let outcome = if delivery == Delivery::Refused {
-            Outcome::Failed
-        } else {
-            self.happen(step)
+        let outcome = match delivery {
+            Delivery::Refused => Outcome::Failed,
+            Delivery::NotSent => Outcome::NotSent,
+            _ => self.happen(step),
         };
         if delivery == Delivery::DiesAfter {
             return self.restart();

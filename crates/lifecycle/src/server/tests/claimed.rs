@@ -137,6 +137,57 @@ fn one_that_somebody_switched_on_before_its_image_was_booted_is_left_alone() {
 }
 
 #[test]
+fn a_shutdown_that_could_not_be_asked_for_is_asked_for_again_and_power_is_not_cut() {
+    let mut bench = Bench::releasing("a");
+    let mut lost = vec![Delivery::Refused, Delivery::NotSent, Delivery::NotSent];
+    while let Some(delivery) = lost.last() {
+        if let Act::Send(step) = bench.step_with(*delivery).act {
+            assert_eq!(step, Step::RequestShutdown);
+            lost.pop();
+        }
+        bench.pass_time();
+    }
+    bench.rest();
+    assert_eq!(bench.state, Some(ServerState::Available));
+    assert!(bench.sent.contains(&Step::RequestShutdown));
+    assert!(!bench.sent.contains(&Step::ForceOff), "{:?}", bench.sent);
+}
+
+#[test]
+fn a_shutdown_that_cannot_be_asked_for_is_tried_through_the_grace_before_power_is_cut() {
+    let mut bench = Bench::releasing("a");
+    let began = bench.now;
+    let mut tries = 0;
+    loop {
+        let decision = bench.step_with(Delivery::NotSent);
+        if decision.act == Act::Send(Step::RequestShutdown) {
+            tries += 1;
+        }
+        if decision.act == Act::Send(Step::ForceOff) {
+            break;
+        }
+        bench.pass_time();
+    }
+    assert!(bench.now.duration_since(began) >= bench.policy.shutdown_grace);
+    assert!((3..=20).contains(&tries), "{tries}");
+}
+
+#[test]
+fn a_bmc_that_refuses_to_ask_for_a_shutdown_three_times_has_its_power_cut() {
+    let mut bench = Bench::releasing("a");
+    let began = bench.now;
+    loop {
+        let decision = bench.step_with(Delivery::Refused);
+        if decision.act == Act::Send(Step::ForceOff) {
+            break;
+        }
+        bench.pass_time();
+    }
+    assert!(bench.now.duration_since(began) < bench.policy.shutdown_grace);
+    assert_eq!(bench.run.as_ref().unwrap().tries(&Step::RequestShutdown), 3);
+}
+
+#[test]
 fn a_release_asks_first_cuts_power_after_the_grace_and_tidies_up() {
     let mut bench = Bench::releasing("a");
     bench.iron.listens = false;
@@ -283,6 +334,27 @@ fn a_person_gives_a_held_server_to_a_claim_as_it_runs() {
     assert_eq!(bench.note(names::CLAIM_UID), Some("b"));
     assert_eq!(bench.reason(condition::READY), "Reserved");
     assert_eq!(bench.sent, []);
+}
+
+#[test]
+fn one_that_is_given_to_a_claim_while_it_is_off_is_started_from_its_disk_and_nothing_is_installed()
+{
+    // Once restored, once bound by somebody who recorded nothing.
+    for recorded in [true, false] {
+        let mut bench = Bench::provisioned("a");
+        bench.restore();
+        bench.iron.power = PowerState::Off;
+        if !recorded {
+            bench.annotations.clear();
+        }
+        bench.rest();
+        assert!(bench.finding(condition::HELD).is_some());
+        let answer = format!("adopt:{}", bench.claim.as_ref().unwrap().uid);
+        bench.set(names::HOLD, &answer);
+        bench.rest();
+        assert_eq!(bench.reason(condition::READY), "Reserved");
+        assert_eq!(bench.sent, [Step::ClearBootOverride, Step::PowerOn]);
+    }
 }
 
 #[test]

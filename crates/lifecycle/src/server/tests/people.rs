@@ -1,11 +1,12 @@
 use corten_api::metal::{PowerState, ServerState};
+use jiff::SignedDuration;
 
 use super::bench::{Bench, Delivery};
 use crate::{
     names,
     operation::EXPIRES,
     run::Step,
-    server::{Act, decide},
+    server::{Act, after, decide},
 };
 
 fn asked(mut bench: Bench, operation: &str) -> Bench {
@@ -291,4 +292,28 @@ fn power_that_was_read_before_an_operation_was_asked_for_is_no_news_to_it() {
         bench.rest();
         assert_eq!(bench.sent, [sent], "{operation}");
     }
+}
+
+#[test]
+fn a_light_that_the_bmc_does_not_show_as_set_is_set_a_few_times_and_then_seldom_until_the_spec_changes()
+ {
+    let mut bench = Bench::available();
+    bench.led = Some("Lit".into());
+    let set = |bench: &Bench| {
+        let lit = Step::SetIndicatorLed("Lit".into());
+        bench.sent.iter().filter(|step| **step == lit).count()
+    };
+    let days = |bench: &mut Bench, hours: i64| {
+        for _ in 0..hours {
+            bench.now = after(bench.now, SignedDuration::from_hours(1));
+            bench.rest();
+        }
+    };
+    days(&mut bench, 10);
+    assert_eq!(set(&bench), 3);
+    days(&mut bench, 48);
+    assert_eq!(set(&bench), 5);
+    bench.generation += 1;
+    bench.rest();
+    assert_eq!(set(&bench), 6);
 }

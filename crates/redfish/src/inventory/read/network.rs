@@ -67,10 +67,6 @@ async fn ports(
         let Some(link) = document.root().link(name) else {
             continue;
         };
-        if !pass.reader.has(&link) && !pass.affords(1) {
-            ADAPTERS(&mut pass.inventory.sections).missed(link.path(), "left out to spare the BMC");
-            return Ok(());
-        }
         let documents = pass.members(Some(link), 1, ADAPTERS).await?;
         let ports: Vec<Port> = documents.iter().map(Port::read).collect();
         for port in &ports {

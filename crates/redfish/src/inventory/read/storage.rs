@@ -91,10 +91,6 @@ async fn controllers(pass: &mut Pass<'_>, unit: &Document) -> Result<(), Gateway
     let Some(link) = unit.root().link("Controllers") else {
         return Ok(());
     };
-    if !pass.reader.has(&link) && !pass.affords(2) {
-        STORAGE(&mut pass.inventory.sections).missed(link.path(), "left out to spare the BMC");
-        return Ok(());
-    }
     let documents = pass.members(Some(link), 1, STORAGE).await?;
     pass.inventory.controllers.extend(
         documents
@@ -112,10 +108,6 @@ async fn volumes(pass: &mut Pass<'_>, unit: &Document) -> Result<(), GatewayErro
     let Some(link) = unit.root().link("Volumes") else {
         return Ok(());
     };
-    if !pass.reader.has(&link) && !pass.affords(2) {
-        VOLUMES(&mut pass.inventory.sections).missed(link.path(), "left out to spare the BMC");
-        return Ok(());
-    }
     let id = id_of(unit);
     let documents = pass.members(Some(link), 1, VOLUMES).await?;
     pass.inventory.volumes.extend(
