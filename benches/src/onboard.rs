@@ -289,6 +289,34 @@ async fn available(client: &Client, setup: &Setup) -> Result<()> {
     Ok(())
 }
 
+/// Says what happened in the last `seconds`, where nothing should have: some of the Events.
+async fn tell_events(client: &Client, seconds: f64) -> Result<()> {
+    let api: Api<k8s_openapi::api::events::v1::Event> = Api::all(client.clone());
+    let since = jiff::Timestamp::now() - Duration::from_secs_f64(seconds);
+    let events = api.list(&Default::default()).await?;
+    let recent = events.items.iter().filter(|event| {
+        let at = event
+            .series
+            .as_ref()
+            .map(|series| &series.last_observed_time);
+        at.or(event.event_time.as_ref())
+            .is_some_and(|at| at.0 > since)
+    });
+    for event in recent.take(10) {
+        eprintln!(
+            "   not at rest: {} {}: {}",
+            event
+                .regarding
+                .as_ref()
+                .and_then(|about| about.name.as_deref())
+                .unwrap_or_default(),
+            event.reason.as_deref().unwrap_or_default(),
+            event.note.as_deref().unwrap_or_default()
+        );
+    }
+    Ok(())
+}
+
 async fn rest(setup: &Setup, client: &Client, fleet: &Fleet, pid: u32) -> Result<Option<Rest>> {
     if setup.rest.is_zero() {
         return Ok(None);
@@ -299,9 +327,14 @@ async fn rest(setup: &Setup, client: &Client, fleet: &Fleet, pid: u32) -> Result
     let (before, usage, began) = (Writes::read(client).await?, Usage::of(pid)?, Instant::now());
     tokio::time::sleep(setup.rest).await;
     let after = Usage::of(pid)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let writes = Writes::read(client).await?.since(&before);
+    if writes.by_resource.values().sum::<u64>() > 0 {
+        tell_events(client, seconds).await?;
+    }
     Ok(Some(Rest {
-        seconds: began.elapsed().as_secs_f64(),
-        writes: Writes::read(client).await?.since(&before),
+        seconds,
+        writes,
         requests: fleet.counts().requests,
         cpu_seconds: after.cpu_seconds - usage.cpu_seconds,
         rss_mib: after.rss_mib,

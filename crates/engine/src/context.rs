@@ -151,7 +151,8 @@ impl Debug for Context {
 impl Context {
     /// Everything an engine needs, with empty caches.
     pub fn new(client: Client, config: EngineConfig, lease: Lease, events: Events) -> Self {
-        let bmcs = Kind::new(&client);
+        // What there is one or more of for each server is packed while nobody asks.
+        let bmcs = Kind::of(Store::packed(), &client);
         let servers: Kind<Server> = Kind::of(Store::packed(), &client);
         let policies: Kind<ServerPolicy> = Kind::new(&client);
         let ledger = Ledger::new(bmcs.clone(), servers.clone());
@@ -167,7 +168,11 @@ impl Context {
             policies.store.clone(),
             config.assume_http_for.clone(),
         );
-        let (endpoints, boots, runs) = (Kind::new(&client), Kind::new(&client), Kind::new(&client));
+        let (endpoints, runs) = (
+            Kind::of(Store::packed(), &client),
+            Kind::of(Store::packed(), &client),
+        );
+        let boots = Kind::new(&client);
         events.tell_of_broken(&endpoints.store);
         events.tell_of_broken(&bmcs.store);
         events.tell_of_broken(&servers.store);

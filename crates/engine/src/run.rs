@@ -113,8 +113,30 @@ pub struct RunIndex {
 
 #[derive(Debug, Default)]
 struct Index {
-    by_server: HashMap<String, BTreeSet<ObjectKey>>,
+    by_server: HashMap<String, BTreeMap<ObjectKey, Known>>,
+    /// Destructive starts by time.
+    starts: BTreeSet<(Timestamp, ObjectKey)>,
     tombstones: HashMap<Part, BTreeSet<ObjectKey>>,
+}
+
+/// What is known of a run without its object, which the cache keeps packed: a server has dozens that ended.
+#[derive(Clone, Debug)]
+enum Known {
+    Ended(Closed),
+    Buried,
+    /// Open, or not understood.
+    Other,
+}
+
+// === impl Known ===
+
+impl Known {
+    fn of(run: &ServerRun) -> Self {
+        if run.spec.kind == RunKind::Tombstone {
+            return Self::Buried;
+        }
+        Closed::of(run).map_or(Self::Other, Self::Ended)
+    }
 }
 
 // === impl RunIndex ===
@@ -144,22 +166,20 @@ impl RunIndex {
 
     /// The runs of the server with this UID.
     pub fn of(&self, server_uid: &str) -> RunsOf {
-        let keys: Vec<ObjectKey> = {
-            let index = self.inner.read();
-            index
-                .by_server
-                .get(server_uid)
-                .into_iter()
-                .flatten()
-                .cloned()
-                .collect()
-        };
         let mut found = RunsOf::default();
-        for run in keys.iter().filter_map(|key| self.store.get(key)) {
-            if run.spec.kind == RunKind::Tombstone {
-                found.buried = true;
-                continue;
+        let mut others = Vec::new();
+        {
+            let index = self.inner.read();
+            for (key, known) in index.by_server.get(server_uid).into_iter().flatten() {
+                match known {
+                    Known::Ended(closed) => found.closed.push(closed.clone()),
+                    Known::Buried => found.buried = true,
+                    Known::Other => others.push(key.clone()),
+                }
             }
+        }
+        for run in others.iter().filter_map(|key| self.store.get(key)) {
+            // It may have ended since the index was asked.
             if let Some(closed) = Closed::of(&run) {
                 found.closed.push(closed);
                 continue;
@@ -207,15 +227,23 @@ impl RunIndex {
         since: Timestamp,
         labels: &BTreeMap<String, String>,
     ) -> Vec<Start> {
-        self.store
-            .all()
+        let recent: Vec<ObjectKey> = {
+            let index = self.inner.read();
+            let starts = index.starts.iter().rev();
+            starts
+                .take_while(|(at, _)| *at > since)
+                .map(|(_, key)| key.clone())
+                .collect()
+        };
+        recent
             .iter()
+            .filter_map(|key| self.store.get(key))
             .filter(|run| {
                 labels
                     .iter()
                     .all(|(key, value)| run.labels().get(key) == Some(value))
             })
-            .filter_map(|run| start(run))
+            .filter_map(|run| start(&run))
             .filter(|start| start.at > since)
             .collect()
     }
@@ -260,7 +288,10 @@ impl Index {
         self.by_server
             .entry(run.spec.server_ref.uid.clone())
             .or_default()
-            .insert(key.clone());
+            .insert(key.clone(), Known::of(run));
+        if let Some(start) = start(run) {
+            self.starts.insert((start.at, key.clone()));
+        }
         for part in buried(run).iter().flat_map(parts) {
             self.tombstones.entry(part).or_default().insert(key.clone());
         }
@@ -272,6 +303,9 @@ impl Index {
             if keys.is_empty() {
                 self.by_server.remove(&run.spec.server_ref.uid);
             }
+        }
+        if let Some(start) = start(run) {
+            self.starts.remove(&(start.at, key.clone()));
         }
         for part in buried(run).iter().flat_map(parts) {
             if let Some(keys) = self.tombstones.get_mut(&part) {
@@ -309,6 +343,46 @@ fn buried(run: &ServerRun) -> Option<Identity> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_open_then_ended_and_its_start_is_on_record_until_it_goes() {
+        let store: Store<ServerRun> = Store::packed();
+        let runs = RunIndex::new(store.clone());
+        let run = |version: &str, status: serde_json::Value| -> ServerRun {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {
+                    "name": "r", "uid": "r1", "resourceVersion": version, "creationTimestamp": "2026-11-27T10:00:00Z",
+                    "labels": {"shard": "a"},
+                },
+                "spec": {
+                    "kind": "Cleaning", "serverRef": {"name": "s", "uid": "u"}, "occasion": "x",
+                    "plan": [{"step": "ForceOff", "reason": "r"}],
+                },
+                "status": status,
+            }))
+            .unwrap()
+        };
+        let starts = |since: &str, shard: &str| {
+            let labels = BTreeMap::from([("shard".to_owned(), shard.to_owned())]);
+            runs.destructive_starts(since.parse().unwrap(), &labels)
+                .len()
+        };
+        store.wrote(run("1", serde_json::json!({"phase": "Running"})));
+        assert!(runs.of("u").open.is_some() && runs.of("u").closed.is_empty());
+        assert_eq!(starts("2026-11-27T09:00:00Z", "a"), 1);
+        assert_eq!(starts("2026-11-27T09:00:00Z", "b"), 0);
+        assert_eq!(starts("2026-11-27T10:00:00Z", "a"), 0, "at that time");
+        store.wrote(run(
+            "2",
+            serde_json::json!({"phase": "Succeeded", "finishedAt": "2026-11-27T10:05:00Z"}),
+        ));
+        let found = runs.of("u");
+        assert!(found.open.is_none() && found.closed.len() == 1);
+        assert_eq!(starts("2026-11-27T09:00:00Z", "a"), 1);
+        store.removed(&ObjectKey::cluster("r"));
+        assert!(runs.of("u").closed.is_empty());
+        assert_eq!(starts("2026-11-27T09:00:00Z", "a"), 0);
+    }
 
     #[test]
     fn a_tombstone_is_found_by_either_part_and_by_no_contradicting_one() {

@@ -32,6 +32,8 @@ const UNREAD: SignedDuration = SignedDuration::from_secs(20);
 
 /// Occasion of the run in which the probe takes inventory.
 pub(crate) const PROBING: &str = "probe";
+/// Occasion of the run in which the probe tests a new machine.
+pub(crate) const BURN_IN: &str = "burn-in";
 
 /// How a machine gets what it boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -246,11 +248,12 @@ pub(crate) fn pursue(o: &Observed, run: &Run, base: Decision) -> Progress {
     let until = after(since, o.policy.probe_timeout);
     let call = o.call.as_ref().filter(|call| call.at > since);
     // Leave to erase or write rests on what the BMC knows of the drives while the machine runs: many list none, or not all, while it is off.
+    let needs_list = matches!(work, Step::ProbeErase | Step::ProbeWrite);
     let unlisted = o.inventory.as_ref().is_none_or(|read| {
         !read.unread.is_empty() && after(read.read_at, UNREAD) <= o.now
             || call.is_some_and(|call| read.read_at < call.at)
     });
-    if unlisted && work != Step::ProbeInventory && o.machine().is_some() && o.now < until {
+    if unlisted && needs_list && o.machine().is_some() && o.now < until {
         return Progress::Doing(base.with(Act::ReadInventory).until(until));
     }
     if let Some(why) = call.and_then(|call| call.refused.as_ref())
@@ -352,6 +355,9 @@ fn limit(o: &Observed, work: &Step) -> SignedDuration {
     match work {
         Step::ProbeErase => o.policy.erase_timeout,
         Step::ProbeWrite => o.policy.write_timeout,
+        Step::ProbeBurnIn(seconds) => {
+            o.policy.probe_timeout + SignedDuration::from_secs(i64::from(*seconds))
+        }
         _ => o.policy.probe_timeout,
     }
 }
@@ -400,6 +406,8 @@ pub enum Grant {
     Wait,
     /// Take inventory.
     Inventory,
+    /// Test memory and drives for so many seconds, changing nothing.
+    BurnIn(u32),
     /// Erase these drives, once.
     Erase {
         /// Serial numbers.
@@ -428,6 +436,7 @@ impl Grant {
         match self {
             Self::Wait => "nothing yet",
             Self::Inventory => "inventory",
+            Self::BurnIn(_) => "burn-in",
             Self::Erase { .. } => "erase",
             Self::Write { .. } => "write",
             Self::PowerOff => "power off",
@@ -486,8 +495,10 @@ pub fn grant(o: &Observed, caller: &Caller) -> Grant {
         Some(_) if run.kind == Kind::Provisioning => return Grant::Wait,
         Some(_) => return Grant::PowerOff,
     }
-    if work == Step::ProbeInventory {
-        return Grant::Inventory;
+    match work {
+        Step::ProbeInventory => return Grant::Inventory,
+        Step::ProbeBurnIn(seconds) => return Grant::BurnIn(seconds),
+        _ => {}
     }
     let brake = o.guard.brake.is_some();
     // A probe cannot see that another machine reaches a drive too; its BMC may.

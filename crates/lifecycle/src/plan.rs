@@ -122,6 +122,18 @@ impl Plan {
             .steps(inband::taken_down(choice))
     }
 
+    /// The probe tests the machine before anybody gets it.
+    pub(crate) fn burning_in(seconds: u32, choice: &Choice, can: &Abilities) -> Self {
+        Self::of(Kind::Discovery, inband::BURN_IN, CORTEN)
+            .steps(inband::planned(
+                choice,
+                can,
+                Step::ProbeBurnIn(seconds),
+                "the policy wants a new machine tested",
+            ))
+            .steps(inband::taken_down(choice))
+    }
+
     /// The probe erases the drives.
     pub(crate) fn cleaning_by_probe(occasion: &str, choice: &Choice, can: &Abilities) -> Self {
         Self::of(Kind::Cleaning, occasion, CORTEN)

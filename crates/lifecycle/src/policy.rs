@@ -38,6 +38,8 @@ pub struct Policy {
     pub name: String,
     /// How the server is learnt about.
     pub discovery: Discovery,
+    /// A new machine is tested by the probe for so many seconds; 0 is not at all.
+    pub burn_in_seconds: u32,
     /// After this long a discovery has failed.
     pub discovery_timeout: SignedDuration,
     /// So many discoveries may fail before a person is needed.
@@ -71,6 +73,7 @@ impl Default for Policy {
         Self {
             name: "default".into(),
             discovery: Discovery::OutOfBand,
+            burn_in_seconds: 0,
             discovery_timeout: SignedDuration::from_mins(30),
             discovery_attempts: 3,
             shutdown_grace: SignedDuration::from_mins(3),
@@ -105,6 +108,11 @@ impl Policy {
                 Some(api::Discovery::Both) => Discovery::Both,
                 _ => Discovery::OutOfBand,
             },
+            burn_in_seconds: spec
+                .burn_in
+                .as_ref()
+                .and_then(|wanted| u32::try_from(wanted.seconds).ok())
+                .unwrap_or(default.burn_in_seconds),
             discovery_timeout: seconds(timeouts.discovery_seconds, default.discovery_timeout),
             discovery_attempts: spec
                 .discovery_attempts

@@ -77,6 +77,8 @@ pub enum Step {
     BootMediaOnce,
     /// The probe takes inventory. Never sent to a BMC: the probe asks for it.
     ProbeInventory,
+    /// The probe tests memory and reads drives for so many seconds.
+    ProbeBurnIn(u32),
     /// The probe erases drives, on a grant.
     ProbeErase,
     /// The probe writes the claim's image, on a grant.
@@ -341,7 +343,7 @@ impl Step {
     pub fn is_probe(&self) -> bool {
         matches!(
             self,
-            Self::ProbeInventory | Self::ProbeErase | Self::ProbeWrite
+            Self::ProbeInventory | Self::ProbeBurnIn(_) | Self::ProbeErase | Self::ProbeWrite
         )
     }
 
@@ -373,6 +375,7 @@ impl fmt::Display for Step {
             Self::InsertMedia => f.write_str("InsertMedia"),
             Self::BootMediaOnce => f.write_str("BootMediaOnce"),
             Self::ProbeInventory => f.write_str("ProbeInventory"),
+            Self::ProbeBurnIn(seconds) => write!(f, "ProbeBurnIn/{seconds}"),
             Self::ProbeErase => f.write_str("ProbeErase"),
             Self::ProbeWrite => f.write_str("ProbeWrite"),
             Self::ServeImage => f.write_str("ServeImage"),
@@ -412,6 +415,10 @@ impl FromStr for Step {
             ("InsertMedia", None) => Ok(Self::InsertMedia),
             ("BootMediaOnce", None) => Ok(Self::BootMediaOnce),
             ("ProbeInventory", None) => Ok(Self::ProbeInventory),
+            ("ProbeBurnIn", Some(seconds)) => match seconds.parse() {
+                Ok(seconds) => Ok(Self::ProbeBurnIn(seconds)),
+                Err(_) => Err(UnknownStep(text.to_owned())),
+            },
             ("ProbeErase", None) => Ok(Self::ProbeErase),
             ("ProbeWrite", None) => Ok(Self::ProbeWrite),
             ("ServeImage", None) => Ok(Self::ServeImage),
@@ -466,6 +473,7 @@ pub fn settle(intent: &Intent, machine: &Machine) -> Settlement {
         | Step::EraseDrive(_)
         | Step::SetBootOrder
         | Step::ProbeInventory
+        | Step::ProbeBurnIn(_)
         | Step::ProbeErase
         | Step::ProbeWrite
         | Step::ServeImage => (None, "nothing the machine shows can tell".into()),

@@ -48,6 +48,9 @@ fn with_secure_boot_a_server_is_seen_from_inside_lent_and_proved_clean_by_signed
         let methods = [Some("Network")];
         let run = Running::start(&mut site, Dhcp::shim(), qemu, files, &methods).await;
         let minutes = |n: u64| Duration::from_secs(60 * n);
+        let mut policy = site::policy();
+        policy["spec"]["burnIn"] = json!({"seconds": 10});
+        run.apply(policy).await;
         run.until("Available, seen from inside", 0, minutes(10), |s| {
             s["status"]["state"] == "Available"
         })
@@ -57,6 +60,11 @@ fn with_secure_boot_a_server_is_seen_from_inside_lent_and_proved_clean_by_signed
             .get("corten.dev/v1alpha1", "ServerInventory", None, server)
             .await
             .unwrap();
+        let tested = run.ended(server, "ProbeBurnIn/10", minutes(1)).await;
+        let said = tested["status"]["results"].to_string();
+        assert!(said.contains("nothing was wrong"), "{tested:#}");
+        assert!(!said.contains(" 0 MiB"), "{tested:#}");
+        run.say("the machine was tested");
         let inside = &inventory["status"]["inBand"];
         assert_eq!(inside["firmware"]["secureBoot"], true, "{inside:#}");
         let machine = run.fleet.machine(0);

@@ -75,6 +75,17 @@ pub struct Running {
     _plane: ControlPlane,
 }
 
+/// What the site wants of all its servers.
+pub fn policy() -> Value {
+    json!({
+        "apiVersion": "corten.dev/v1alpha1", "kind": "ServerPolicy", "metadata": {"name": "site"},
+        "spec": {
+            "selector": {}, "discovery": "Both",
+            "timeouts": {"shutdownGraceSeconds": 30, "probeSeconds": 600, "eraseSeconds": 900, "writeSeconds": 900},
+        },
+    })
+}
+
 impl Running {
     /// Starts it all inside the namespace of `site`. `methods` says how each machine is declared to boot: none is found by its BMC and boots as
     /// Corten chooses.
@@ -146,15 +157,7 @@ impl Running {
         running.say("control plane, machines and corten serve run");
         running.namespace("corten-system").await;
         running.namespace("team").await;
-        running
-            .apply(json!({
-                "apiVersion": "corten.dev/v1alpha1", "kind": "ServerPolicy", "metadata": {"name": "site"},
-                "spec": {
-                    "selector": {}, "discovery": "Both",
-                    "timeouts": {"shutdownGraceSeconds": 30, "probeSeconds": 600, "eraseSeconds": 900, "writeSeconds": 900},
-                },
-            }))
-            .await;
+        running.apply(policy()).await;
         for (number, machine) in running.fleet.machines().enumerate() {
             let name = format!("m{number}");
             match methods.get(number).copied().flatten() {

@@ -94,6 +94,9 @@ pub struct ServerPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub discovery_attempts: Option<i32>,
+    /// The probe tests the memory and reads the drives of each new machine before it is Available; not done if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burn_in: Option<BurnIn>,
     /// Time limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
@@ -112,6 +115,15 @@ pub struct ServerPolicySpec {
     /// How fast work may start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rates: Option<Rates>,
+}
+
+/// A test of new machines, by the probe: patterns through the free memory, and reads over the drives. Nothing is written to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BurnIn {
+    /// How long it goes on.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub seconds: i32,
 }
 
 /// Time limits, in seconds.

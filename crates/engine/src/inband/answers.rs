@@ -16,7 +16,7 @@ use corten_lifecycle::{
     server::Attachment,
 };
 use corten_wire::{
-    EraseGrant, EraseMethod, Hello, Outcome as Told, Progress, Registration, Report,
+    BurnIn, EraseGrant, EraseMethod, Hello, Outcome as Told, Progress, Registration, Report,
     RootDeviceHints, Task, Verdict, Welcome, WriteGrant,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -166,6 +166,13 @@ impl Controller {
                 .await?;
                 Task::Inventory
             }
+            Grant::BurnIn(seconds) => {
+                let step = Step::ProbeBurnIn(seconds);
+                let id = self
+                    .give(&seen, &step, hello, Vec::new(), String::new())
+                    .await?;
+                Task::BurnIn(BurnIn { id, seconds })
+            }
             Grant::Erase {
                 drives,
                 method,
@@ -288,6 +295,12 @@ impl Controller {
         if done && step == Step::ProbeInventory {
             return Err(Refusal::Conflict(
                 "an inventory has ended when it is registered, and none was".into(),
+            ));
+        }
+        if done && matches!(step, Step::ProbeBurnIn(_)) && !is_sound(report) {
+            return Err(Refusal::Conflict(
+                "it reports a success of a test that tested nothing, or found something wrong"
+                    .into(),
             ));
         }
         let evidence = said(report, done);
@@ -711,8 +724,23 @@ fn entry(serial: &str) -> DriveErasure {
     }
 }
 
+/// A test that tested memory, and found nothing wrong. A machine may have no drive.
+fn is_sound(report: &Report) -> bool {
+    let result = report.burn_in.as_ref();
+    result.is_some_and(|result| result.errors.is_empty() && result.memory_bytes > 0)
+}
+
 fn said(report: &Report, done: bool) -> String {
+    let mib = |bytes: u64| bytes >> 20;
     let text = match (&report.write, done) {
+        (None, true) if report.burn_in.is_some() => {
+            let result = report.burn_in.clone().unwrap_or_default();
+            format!(
+                "{} MiB of memory were written and read back and {} MiB of drives read, and nothing was wrong",
+                mib(result.memory_bytes),
+                mib(result.drive_bytes)
+            )
+        }
         (Some(write), true) => format!(
             "{} bytes written to {} in {} s, sha256 {}{}",
             write.bytes,

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use corten_api::metal::{PowerState, ServerState};
 
 use crate::{
+    inband::BURN_IN,
     names,
     plan::Plan,
     run::{Kind, Phase},
@@ -225,6 +226,8 @@ fn last_failure(o: &Observed) -> String {
 enum Attempt {
     Running {
         since: Timestamp,
+        /// Its time counts from here: a test of a day is not held against it.
+        from: Timestamp,
         failed: usize,
         timeout: SignedDuration,
     },
@@ -252,15 +255,18 @@ impl Attempt {
         let since = last.map_or(began, |last| {
             after(last.finished_at, pursuit::backoff(failed))
         });
+        let tested = o.closed_for(Kind::Discovery, BURN_IN).next();
+        let from = tested.map_or(since, |run| since.max(run.finished_at));
         if failed >= o.policy.discovery_attempts {
             Self::Exhausted { failed }
         } else if failed > 0 && o.now < since {
             Self::Waiting { until: since }
-        } else if o.now >= after(since, o.policy.discovery_timeout) {
+        } else if o.now >= after(from, o.policy.discovery_timeout) {
             Self::Over
         } else {
             Self::Running {
                 since,
+                from,
                 failed,
                 timeout: o.policy.discovery_timeout,
             }
@@ -277,7 +283,7 @@ impl Attempt {
 
     fn deadline(&self) -> Timestamp {
         match self {
-            Self::Running { since, timeout, .. } => after(*since, *timeout),
+            Self::Running { from, timeout, .. } => after(*from, *timeout),
             _ => Timestamp::MAX,
         }
     }

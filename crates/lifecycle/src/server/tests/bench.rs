@@ -637,6 +637,7 @@ impl Bench {
         let grant = inband::grant(&observed, &caller);
         let step = match &grant {
             Grant::Inventory => Step::ProbeInventory,
+            Grant::BurnIn(seconds) => Step::ProbeBurnIn(*seconds),
             Grant::Erase { .. } => Step::ProbeErase,
             Grant::Write { .. } => Step::ProbeWrite,
             _ => return grant,

@@ -663,6 +663,83 @@ fn a_probe_that_never_calls_ends_discovery_with_the_machine_off() {
     assert!(bench.remarks.contains(&"ProbeFailed"));
 }
 
+/// A machine that is off, whose policy wants an inventory from inside and a test of an hour, after the inventory.
+fn untested() -> Bench {
+    let mut bench = with_probe(Bench::new());
+    bench.policy.discovery = Discovery::InBand;
+    bench.policy.burn_in_seconds = 3600;
+    until_up(&mut bench);
+    assert_eq!(bench.probe_calls(), Grant::Inventory);
+    bench.probe_reports(Outcome::Succeeded, Worth::None, false);
+    until_run_ends(&mut bench);
+    until_up(&mut bench);
+    assert_eq!(bench.probe_calls(), Grant::BurnIn(3600));
+    bench
+}
+
+fn until_run_ends(bench: &mut Bench) {
+    for _ in 0..200 {
+        if bench.run.is_none() {
+            return;
+        }
+        bench.step();
+        bench.pass_time();
+    }
+    panic!("the run does not end");
+}
+
+#[test]
+fn a_new_machine_is_tested_once_where_the_policy_wants_it_and_the_test_is_not_held_against_discovery()
+ {
+    let mut bench = untested();
+    assert_ne!(bench.state, Some(ServerState::Available));
+    bench.now = after(bench.now, SignedDuration::from_mins(59));
+    bench.probe_reports(Outcome::Succeeded, Worth::None, false);
+    until_run_ends(&mut bench);
+    assert_eq!(bench.iron.power, PowerState::Off);
+    bench.rest();
+    assert_eq!(bench.state, Some(ServerState::Available));
+    let of_discovery = bench
+        .closed
+        .iter()
+        .filter(|run| run.kind == Kind::Discovery);
+    assert_eq!(
+        of_discovery.count(),
+        2,
+        "no failed discovery, no second test"
+    );
+}
+
+#[test]
+fn a_machine_that_fails_its_test_is_off_and_not_available_and_says_why() {
+    let mut bench = untested();
+    bench.probe_reports(Outcome::Failed, Worth::None, false);
+    until_run_ends(&mut bench);
+    assert_eq!(bench.iron.power, PowerState::Off);
+    assert_ne!(bench.state, Some(ServerState::Available));
+    assert!(bench.remarks.contains(&"BurnInFailed"));
+}
+
+#[test]
+fn a_test_has_its_own_time_and_the_probes_beside_it() {
+    let mut bench = untested();
+    bench.now = after(bench.now, SignedDuration::from_mins(62));
+    bench.step();
+    assert!(bench.run.as_ref().is_some_and(|run| run.is_open()));
+    assert_eq!(bench.iron.power, PowerState::On);
+}
+
+#[test]
+fn a_server_that_was_discovered_before_is_not_tested_later() {
+    let mut bench = with_probe(Bench::new());
+    bench.rest();
+    assert_eq!(bench.state, Some(ServerState::Available));
+    bench.policy.discovery = Discovery::InBand;
+    bench.policy.burn_in_seconds = 3600;
+    bench.rest();
+    assert_eq!(bench.sent, []);
+}
+
 #[test]
 fn the_method_that_supposes_least_of_the_network_is_taken_and_a_declared_one_stands() {
     let can = |http_boot_uri, virtual_media| Abilities {
