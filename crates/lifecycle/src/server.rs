@@ -359,7 +359,11 @@ pub(crate) fn leftover(o: &Observed, wanted: &[(crate::run::Kind, &str)]) -> Opt
         return None;
     }
     let (phase, message) = if achieved(o, run) {
-        (Phase::Succeeded, "done".to_owned())
+        let message = match run.kind {
+            crate::run::Kind::Provisioning => reserved::shown(run),
+            _ => "done",
+        };
+        (Phase::Succeeded, message.to_owned())
     } else {
         (
             Phase::Failed,

@@ -237,6 +237,18 @@ impl Service {
         })
     }
 
+    /// The system at `path` with the parts that are systems of their own, as [`Service::systems`] gives it: what an inventory is read of.
+    ///
+    /// # Errors
+    /// As [`Service::systems`].
+    pub async fn whole_system(&self, path: &str) -> Result<System, GatewayError> {
+        let mut systems = self.systems().await?.into_iter();
+        match systems.find(|system| system.document.path() == path) {
+            Some(system) => Ok(system),
+            None => self.system_at(path, Priority::Inventory).await,
+        }
+    }
+
     /// Reads everything about `system`, in one pass.
     ///
     /// At most 40 requests with `$expand`, the ones for root and systems included, on any machine of the size of the recorded ones;

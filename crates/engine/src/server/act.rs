@@ -208,7 +208,7 @@ impl Controller {
         gate::pass().await;
         let read = async {
             let service = Service::open(bmc).await?;
-            let system = service.system_at(path, Priority::Inventory).await?;
+            let system = service.whole_system(path).await?;
             // Not before the BMC has answered, so that a hung one never holds a place.
             let _place = self.readings.acquire().await;
             let found = tokio::time::timeout(PASS, service.inventory(&system)).await;

@@ -132,6 +132,24 @@ fn provision(o: &Observed, claim: &Claim, base: Decision, is_off: bool) -> Decis
     }
 }
 
+/// What a provisioning without evidence ends with: of a virtual medium, or of somebody else's boot services.
+const UNSEEN: &str = "it was started to boot its image, and nothing outside shows what it booted";
+
+/// What shows that a provisioning got where it was meant to.
+pub(crate) fn shown(run: &crate::run::Run) -> &'static str {
+    let has = |step: &Step| {
+        run.last(step)
+            .is_some_and(|done| done.outcome == Outcome::Succeeded)
+    };
+    if has(&Step::ProbeWrite) {
+        "its image was written to its disk and read back, and it was started from there"
+    } else if has(&Step::ServeImage) {
+        "its image was fetched from the boot services after it was started"
+    } else {
+        UNSEEN
+    }
+}
+
 /// Until when it is waited for the machine to fetch its image from our boot services; none when it has, or boots from elsewhere.
 fn unserved(o: &Observed, run: &Run) -> Option<jiff::Timestamp> {
     let is_awaited = run.plan.contains(&Step::ServeImage)
@@ -240,12 +258,14 @@ fn unexpected(o: &Observed, base: Decision) -> Decision {
 
 /// It was provisioned and has to run: after a loss of power it starts from the disk, or from the network where the image has no disk.
 fn keep_on(o: &Observed, claim: &Claim, base: Decision, occasion: &str) -> Decision {
-    let base = base.finding(
-        condition::PROVISIONED,
-        Some(true),
-        "Booted",
-        "the claim's image was booted",
-    );
+    let last = o.closed_for(Kind::Provisioning, &claim.uid).next();
+    let message = match last {
+        Some(run) if run.message == UNSEEN => {
+            "it was started to boot the claim's image; nothing outside shows that it has: the image itself may say so (BootStateReceived of the ServerBootConfiguration)"
+        }
+        _ => "the claim's image was booted",
+    };
+    let base = base.finding(condition::PROVISIONED, Some(true), "Booted", message);
     let Some(machine) = o.machine() else {
         return base;
     };

@@ -251,8 +251,8 @@ async fn a_login_that_is_refused_ends_the_pass_at_once() {
     assert_eq!(tree.requests() - before, 1);
 }
 
-#[tokio::test]
-async fn a_baseboard_without_reset_is_a_part_and_its_accelerators_are_the_machines() {
+/// [`machine`] with a baseboard that is a system of its own and lists an accelerator.
+fn with_baseboard() -> tree::Documents {
     let mut documents = machine();
     documents.get_mut("/redfish/v1/Systems").unwrap()["Members"] =
         json!([{"@odata.id": "/redfish/v1/Systems/HGX"}, {"@odata.id": "/redfish/v1/Systems/1"}]);
@@ -265,7 +265,12 @@ async fn a_baseboard_without_reset_is_a_part_and_its_accelerators_are_the_machin
         "/redfish/v1/Systems/HGX/Processors/G1".into(),
         json!({"Id": "G1", "ProcessorType": "GPU", "Model": "H100"}),
     );
-    let service = open(&Tree::new(documents, false)).await;
+    documents
+}
+
+#[tokio::test]
+async fn a_baseboard_without_reset_is_a_part_and_its_accelerators_are_the_machines() {
+    let service = open(&Tree::new(with_baseboard(), false)).await;
     let systems = service.systems().await.unwrap();
     assert_eq!(
         systems
@@ -278,6 +283,13 @@ async fn a_baseboard_without_reset_is_a_part_and_its_accelerators_are_the_machin
         service.inventory(&systems[0]).await.unwrap().gpus().count(),
         2
     );
+}
+
+#[tokio::test]
+async fn a_machine_that_is_read_again_by_its_path_has_its_baseboards_accelerators_too() {
+    let service = open(&Tree::new(with_baseboard(), false)).await;
+    let again = service.whole_system("/redfish/v1/Systems/1").await.unwrap();
+    assert_eq!(service.inventory(&again).await.unwrap().gpus().count(), 2);
 }
 
 #[tokio::test]

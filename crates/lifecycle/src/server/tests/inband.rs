@@ -538,6 +538,40 @@ fn an_image_without_a_disk_is_booted_by_the_chosen_method_and_written_nowhere() 
 }
 
 #[test]
+fn that_an_image_was_booted_is_said_where_something_shows_it_and_nowhere_else() {
+    let said = |bench: &Bench| {
+        let found = bench.finding(condition::PROVISIONED);
+        found.map(|found| found.message.clone()).unwrap_or_default()
+    };
+    let mut bench = with_probe(Bench::bound("a"));
+    bench.claim.as_mut().unwrap().written = false;
+    until_up(&mut bench);
+    bench.served();
+    bench.rest();
+    assert_eq!(said(&bench), "the claim's image was booted");
+
+    // A BMC fetches a medium when it is put in, not when the machine boots it.
+    let mut bench = with_probe(Bench::bound("a"));
+    bench.claim.as_mut().unwrap().written = false;
+    bench.iron.can.http_boot_uri = false;
+    bench.iron.can.virtual_media = true;
+    bench.iron.can.boot_override = true;
+    bench.restart();
+    bench.rest();
+    assert!(
+        bench.sent.contains(&Step::BootMediaOnce),
+        "{:?}",
+        bench.sent
+    );
+    assert_eq!(bench.reason(condition::PROVISIONED), "Booted");
+    assert!(
+        said(&bench).contains("nothing outside shows"),
+        "{}",
+        said(&bench)
+    );
+}
+
+#[test]
 fn an_image_that_is_booted_once_is_served_for_an_hour_and_no_longer() {
     let mut bench = with_probe(Bench::bound("a"));
     let claim = bench.claim.as_mut().unwrap();
