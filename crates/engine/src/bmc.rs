@@ -29,10 +29,7 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,7 +46,6 @@ pub struct BmcController {
     memories: DashMap<Arc<str>, Memory>,
     servers: Arc<ServerIndex>,
     by_endpoint: Arc<DashMap<String, BTreeSet<ObjectKey>>>,
-    onboarding: Semaphore,
     /// BMCs to look at again for a reason outside their objects: a dispute began or ended.
     again: parking_lot::Mutex<Option<mpsc::UnboundedSender<ObjectKey>>>,
 }
@@ -139,13 +135,11 @@ impl BmcController {
             };
             reindex(&index, key, old.and_then(endpoint), new.and_then(endpoint));
         });
-        let onboarding = Semaphore::new(context.config.onboarding.max(1));
         Self {
             context,
             memories: DashMap::new(),
             servers,
             by_endpoint,
-            onboarding,
             again: parking_lot::Mutex::default(),
         }
     }

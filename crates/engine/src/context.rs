@@ -24,6 +24,7 @@ use crate::{
     connect::{Connector, ledger::Ledger},
     fleet::Fleet,
     inband::DeskSlot,
+    onboarding::Onboarding,
     secret::Secrets,
 };
 
@@ -72,6 +73,8 @@ pub struct Context {
     pub gateway: Gateway,
     /// What the BMCs last said.
     pub fleet: Fleet,
+    /// Places for machines that are read for the first time.
+    pub(crate) onboarding: Arc<Onboarding>,
     /// From objects to BMCs.
     pub connector: Connector,
     /// What boot configurations were resolved to.
@@ -194,6 +197,7 @@ impl Context {
             booted: Objects::uncached(client.clone(), names::MANAGER_PROBE),
             gateway,
             fleet: Fleet::new(),
+            onboarding: Arc::new(Onboarding::new(config.onboarding)),
             connector,
             resolved: ResolvedImages::default(),
             desk: DeskSlot::default(),

@@ -34,6 +34,9 @@ const AT_ONCE: usize = 512;
 /// How long a device has to show its service root.
 const ASK: Duration = Duration::from_secs(15);
 
+/// A device that has not answered after this time gives its room to the next: it may be dead, and there may be thousands of such.
+const PROMPT: Duration = Duration::from_secs(1);
+
 /// The controller.
 #[derive(Debug)]
 pub struct EndpointController {
@@ -319,11 +322,33 @@ impl Reconcile for EndpointController {
         if decision == Decision::Ask
             && let Some(device) = self.device(&endpoint)
         {
-            let asked = self.ask(key.name(), &device).await;
+            let mut room = Some(self.context.onboarding.room().await);
+            // That may have taken long. What changed since is news, and comes again by itself.
+            let is_same = |now: &Endpoint| now.resource_version() == endpoint.resource_version();
+            if !self
+                .context
+                .endpoints
+                .store
+                .get(key)
+                .is_some_and(|now| is_same(&now))
+            {
+                return Ok(Next::Done);
+            }
+            // Boxed: many wait for room, and each that waits is held whole.
+            let mut asking = Box::pin(self.ask(key.name(), &device));
+            let asked = match tokio::time::timeout(PROMPT, &mut asking).await {
+                Ok(asked) => asked,
+                Err(_) => {
+                    room = None;
+                    asking.await
+                }
+            };
             observed.answer = Some(answer(&asked));
             decision = decide(&observed);
             if let (Decision::Create, Ok(handle)) = (&decision, asked) {
-                observed.bmc = create::create(&self.context, &endpoint, &device, &handle).await?;
+                let created = create::create(&self.context, &endpoint, &device, &handle);
+                observed.bmc = Box::pin(created).await?;
+                drop(room);
                 decision = decide(&observed);
             }
             // Nothing is kept of a device that is left alone.

@@ -16,6 +16,7 @@ mod inband;
 pub mod inline;
 pub mod inventory;
 pub mod macdb;
+mod onboarding;
 pub mod retention;
 pub mod run;
 pub mod secret;

@@ -97,7 +97,7 @@ impl Default for GatewayConfig {
             deadlines: Deadlines::default(),
             in_flight: 2,
             breaker: BreakerConfig::default(),
-            idle: Duration::from_secs(8),
+            idle: Duration::from_secs(4),
             body_limit: 16 << 20,
             user_agent: Arc::from(concat!("corten/", env!("CARGO_PKG_VERSION"))),
         }

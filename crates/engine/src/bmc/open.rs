@@ -55,7 +55,7 @@ impl BmcController {
         // Until the end: what is read is some hundred kilobytes of documents, which only so many BMCs may hold at a time. Not before the
         // BMC has answered, so that a hung one never holds a place.
         let _place = if self.has_to_discover(&name) {
-            Some(self.onboarding.acquire().await)
+            self.context.onboarding.place().await
         } else {
             None
         };
