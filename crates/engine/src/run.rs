@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
@@ -27,8 +28,24 @@ use corten_lifecycle::{
 /// Label values are not longer than this.
 const LABEL: usize = 63;
 
+/// What tells this start of a plan from each other one: the same until a run of the server has ended. So a creation that was stored, and
+/// whose answer was lost, is not made a second time under another name.
+pub fn turn(server_uid: &str, plan: &Plan, closed: &[Closed]) -> String {
+    let mut hasher = DefaultHasher::new();
+    let latest = closed.iter().map(|run| run.finished_at).max();
+    (
+        server_uid,
+        plan.kind.as_str(),
+        &plan.occasion,
+        &plan.claim_uid,
+    )
+        .hash(&mut hasher);
+    (closed.len(), latest).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
 /// The run that `plan` becomes.
-pub fn object(server: &Server, plan: &Plan, now: Timestamp) -> ServerRun {
+pub fn object(server: &Server, plan: &Plan, turn: &str) -> ServerRun {
     let name = server.name_any();
     let kind = plan.kind.as_str().to_ascii_lowercase();
     let stem: String = name.chars().take(200).collect();
@@ -48,8 +65,8 @@ pub fn object(server: &Server, plan: &Plan, now: Timestamp) -> ServerRun {
     let identity = identity(server);
     ServerRun {
         metadata: ObjectMeta {
-            // Of two replicas that begin the same run in the same millisecond one gets AlreadyExists; the lease keeps them apart otherwise.
-            name: Some(format!("{stem}-{kind}-{:x}", now.as_millisecond())),
+            // Of two who begin the same run one gets AlreadyExists.
+            name: Some(format!("{stem}-{kind}-{turn}")),
             labels: Some(labels),
             ..ObjectMeta::default()
         },
@@ -75,6 +92,11 @@ pub fn object(server: &Server, plan: &Plan, now: Timestamp) -> ServerRun {
         },
         status: None,
     }
+}
+
+/// A turn by the time, for what is recorded as it happens.
+pub fn at(now: Timestamp) -> String {
+    format!("{:x}", now.as_millisecond())
 }
 
 /// The machine's identity as the object has it: as annotated at onboarding, else as seen last.
@@ -343,6 +365,32 @@ fn buried(run: &ServerRun) -> Option<Identity> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_start_that_is_tried_again_has_the_same_name_until_a_run_has_ended() {
+        let plan = |occasion: &str| Plan {
+            kind: Kind::Power,
+            occasion: occasion.into(),
+            claim_uid: String::new(),
+            actor: "corten".into(),
+            steps: Vec::new(),
+        };
+        let closed = |second| Closed {
+            kind: Kind::Power,
+            occasion: "x".into(),
+            phase: corten_lifecycle::run::Phase::Succeeded,
+            finished_at: Timestamp::from_second(second).unwrap(),
+            message: String::new(),
+        };
+        let first = turn("u", &plan("x"), &[]);
+        assert_eq!(first, turn("u", &plan("x"), &[]));
+        assert_ne!(first, turn("u", &plan("y"), &[]));
+        assert_ne!(first, turn("v", &plan("x"), &[]));
+        let second = turn("u", &plan("x"), &[closed(1)]);
+        assert_ne!(first, second);
+        // Two that ended within one second.
+        assert_ne!(second, turn("u", &plan("x"), &[closed(1), closed(1)]));
+    }
 
     #[test]
     fn a_run_is_open_then_ended_and_its_start_is_on_record_until_it_goes() {

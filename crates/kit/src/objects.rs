@@ -1,6 +1,6 @@
 //! The one way to write a kind: each write lands in the store before the call returns, and passes the [`crate::gate`].
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use kube::{
     Client, Resource,
@@ -25,10 +25,27 @@ static PLACES: Semaphore = Semaphore::const_new(AT_ONCE);
 /// Objects a page when a kind is read whole.
 const PAGE: u32 = 500;
 
+/// How long the API server may take: as long as it gives a request itself by default (`--request-timeout`).
+const ANSWER: Duration = Duration::from_secs(60);
+
 /// A place among the requests under way, in the order of asking.
 async fn place() -> Option<SemaphorePermit<'static>> {
     // It fails only when closed, which nobody does.
     PLACES.acquire().await.ok()
+}
+
+/// What comes of a request in time. A peer that is gone without a word, or a proxy that only acknowledges, would hold its place for ever;
+/// what became of such a request is seen by observing again.
+async fn answered<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, kube::Error> {
+    tokio::time::timeout(ANSWER, request)
+        .await
+        .unwrap_or_else(|_| {
+            let late = format!("no answer from the API server within {ANSWER:?}");
+            let late = std::io::Error::new(std::io::ErrorKind::TimedOut, late);
+            Err(kube::Error::Service(Box::new(late)))
+        })
 }
 
 /// Reads and writes objects of one kind under one field manager. Clones are cheap.
@@ -115,9 +132,7 @@ where
                 .map_err(|e| Self::build_error("list", &all, e))?;
             let answer = {
                 let _place = place().await;
-                self.client
-                    .request::<ObjectList<DynamicObject>>(request)
-                    .await
+                answered(self.client.request::<ObjectList<DynamicObject>>(request)).await
             };
             gate::pass().await;
             let page = answer.map_err(|e| Error::from_kube("list", &Self::kind(), &all, e))?;
@@ -237,7 +252,7 @@ where
         let request = request.map_err(|e| Self::build_error("delete", &key, e))?;
         let answer = {
             let _place = place().await;
-            self.client.request_text(request).await
+            answered(self.client.request_text(request)).await
         };
         metrics::wrote("delete", &Self::kind(), answer.is_ok());
         gate::pass().await;
@@ -264,7 +279,7 @@ where
         let request = request.map_err(|e| Self::build_error(verb, key, e))?;
         let answer = {
             let _place = place().await;
-            self.client.request::<K>(request).await
+            answered(self.client.request::<K>(request)).await
         };
         if verb != "get" {
             metrics::wrote(verb, &Self::kind(), answer.is_ok());
@@ -326,5 +341,22 @@ where
             key: key.clone(),
             message: error.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_never_answered_ends() {
+        let silent = answered(std::future::pending::<Result<(), kube::Error>>()).await;
+        let error = Error::from_kube(
+            "get",
+            "Server",
+            &ObjectKey::cluster("a"),
+            silent.unwrap_err(),
+        );
+        assert!(error.is_transient());
     }
 }

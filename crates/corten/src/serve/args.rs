@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -215,15 +215,18 @@ impl Args {
         Client::try_from(config).context("cannot make a client for the cluster")
     }
 
-    /// This replica, unique among all: a pod's name, or host and process.
+    /// This process, unique among all: a pod's name, or host, and a word of its own. Two pods may have one name for a while, and each is
+    /// process 1.
     pub fn instance(&self) -> String {
+        static WORD: OnceLock<u32> = OnceLock::new();
+        let word = WORD.get_or_init(rand::random);
         let host = std::env::var("HOSTNAME")
             .ok()
             .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
             .map(|name| name.trim().to_owned())
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "corten".to_owned());
-        format!("{host}-{}", std::process::id())
+        format!("{host}-{word:08x}")
     }
 
     /// One Lease a shard: engines with different selectors do not wait for each other.

@@ -37,7 +37,11 @@ impl BmcController {
         let mut observed = Observed {
             now,
             since,
-            forced: bmc.annotations().contains_key(names::FORCE_DELETE),
+            // As on a Server: "false" takes it back.
+            forced: bmc
+                .annotations()
+                .get(names::FORCE_DELETE)
+                .is_some_and(|value| !value.is_empty() && value != "false"),
             servers: servers.iter().map(|server| dependent(server)).collect(),
             logged_in: self.context.gateway.known(&name).is_some(),
         };

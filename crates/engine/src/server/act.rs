@@ -84,7 +84,7 @@ impl Controller {
                 None => Ok(None),
             },
             Act::LeaveTombstone(plan) => {
-                let mut tombstone = run::object(&seen.server, plan, Timestamp::now());
+                let mut tombstone = run::object(&seen.server, plan, &run::at(Timestamp::now()));
                 // The inventory goes with its server.
                 if let Some(known) = self.known_drives(&seen.server).await? {
                     tombstone
@@ -348,18 +348,35 @@ impl Controller {
     }
 
     async fn start_run(&self, seen: &Seen, plan: &Plan) -> Result<Option<Duration>, ServerError> {
+        // A cache may be minutes old without knowing it, where a watch was cut off in silence and the Lease has just been taken: what is
+        // planned for another tenant's time is not begun. A newer server is in the cache by this, and is decided upon at once.
+        let live = self.ctx.servers.objects.live(&seen.key).await;
+        let live = live.map_err(ServerError::Observe)?;
+        if live.resource_version() != seen.server.resource_version() {
+            return Ok(Some(Duration::from_millis(50)));
+        }
         let now = Timestamp::now();
         if let Err(why) = self.guards.admit(&seen.observed.record.uid, plan, now) {
             tracing::warn!(server = %seen.key, why, "brake engaged");
             return Ok(Some(PAUSED));
         }
-        let object = run::object(&seen.server, plan, now);
+        let uid = &seen.observed.record.uid;
+        let turn = run::turn(uid, plan, &self.runs.of(uid).closed);
+        let mut object = run::object(&seen.server, plan, &turn);
+        if self.runs.get(&object.name_any()).is_some() {
+            // Of another version's counting, and known: no doubt is left.
+            object = run::object(&seen.server, plan, &run::at(now));
+        }
+        match self.executor.records().create(&object).await {
+            Ok(_) => {}
+            Err(error) if error.is_conflict() => {
+                // Made before, and the answer was lost: the watch will bring it.
+                tracing::info!(server = %seen.key, run = %object.name_any(), "run recorded already");
+                return Ok(Some(Duration::from_secs(1)));
+            }
+            Err(error) => return Err(ServerError::Act(error)),
+        }
         tracing::info!(server = %seen.key, run = %object.name_any(), kind = plan.kind.as_str(), steps = ?plan.steps.iter().map(|p| p.step.to_string()).collect::<Vec<_>>(), "run recorded");
-        self.executor
-            .records()
-            .create(&object)
-            .await
-            .map_err(ServerError::Act)?;
         // Who stands there, and whether it runs, is read again before a run first changes anything.
         if let Some(mut memory) = self.memory.get_mut(&seen.key) {
             memory.reading = None;
@@ -464,7 +481,7 @@ impl Controller {
             actor: "corten".into(),
             steps: Vec::new(),
         };
-        let object = run::object(&seen.server, &plan, Timestamp::now());
+        let object = run::object(&seen.server, &plan, &run::at(Timestamp::now()));
         let run = self
             .executor
             .records()

@@ -210,6 +210,7 @@ impl Redfish {
         service: &Service,
         serial: &str,
         answer: &str,
+        goes_on: bool,
     ) -> Result<Sent, SendError> {
         let at = self
             .drives
@@ -222,7 +223,7 @@ impl Redfish {
         let read = service.access().get(at.path(), Priority::Control).await;
         gate::pass().await;
         match read {
-            Ok(document) => judge(serial, answer, &document),
+            Ok(document) => judge(serial, answer, goes_on, &document),
             Err(error) => Err(unproved(serial, &error.chain())),
         }
     }
@@ -263,9 +264,9 @@ impl Hardware for Redfish {
             let why = "the BMC's address changed after the machine there was looked at";
             return Err(SendError::NotSent(why.to_owned()));
         }
-        let done = deliver(&service, step, due).await?;
+        let (done, goes_on) = deliver(&service, step, due).await?;
         if let (Step::EraseDrive(serial), Sent::Done { evidence }) = (step, &done) {
-            return self.without_task(&service, serial, evidence).await;
+            return self.without_task(&service, serial, evidence, goes_on).await;
         }
         Ok(done)
     }
@@ -315,22 +316,24 @@ fn is_expected(expected: Option<&Identity>, found: &SystemFacts) -> Result<(), S
     }
 }
 
-/// Sends what is due: one request.
-async fn deliver(service: &Service, step: &Step, due: Due) -> Result<Sent, SendError> {
+/// Sends what is due: one request. True when the BMC says that the work goes on.
+async fn deliver(service: &Service, step: &Step, due: Due) -> Result<(Sent, bool), SendError> {
     let call = match due {
         Due::Call(call) => call,
         Due::Nothing(why) => {
-            return Ok(Sent::Done {
-                evidence: why.to_owned(),
-            });
+            let evidence = why.to_owned();
+            return Ok((Sent::Done { evidence }, false));
         }
-        Due::UnderWay(uri) => return Ok(Sent::Task { uri }),
+        Due::UnderWay(uri) => return Ok((Sent::Task { uri }, true)),
     };
     gate::pass().await;
     let answer = call.send(service).await;
     gate::pass().await;
     match answer {
-        Ok(accepted) => sent(step, &call, accepted),
+        Ok(accepted) => {
+            let goes_on = accepted.under_way;
+            Ok((sent(step, &call, accepted), goes_on))
+        }
         Err(error) if error.outcome_unknown() => Err(SendError::Unknown(error.chain())),
         // Too busy is no refusal: it did nothing, and may do it later.
         Err(error) if matches!(error.status(), Some(code) if ![429, 503].contains(&code)) => {
@@ -410,7 +413,7 @@ fn boot_order(system: &System, wanted: &[String]) -> Result<Due, OperationError>
     )))
 }
 
-fn sent(step: &Step, call: &Call, accepted: Accepted) -> Result<Sent, SendError> {
+fn sent(step: &Step, call: &Call, accepted: Accepted) -> Sent {
     let substitute = call
         .substitute
         .as_ref()
@@ -418,16 +421,17 @@ fn sent(step: &Step, call: &Call, accepted: Accepted) -> Result<Sent, SendError>
     let evidence = format!("the BMC took it{substitute}{}", said(&accepted.messages));
     match (step, accepted.monitor) {
         // A drive is erased when its task says so, not when the BMC took the wish.
-        (Step::EraseDrive(_), Some(monitor)) => Ok(Sent::Task {
+        (Step::EraseDrive(_), Some(monitor)) => Sent::Task {
             uri: monitor.path().to_owned(),
-        }),
-        _ => Ok(Sent::Done { evidence }),
+        },
+        _ => Sent::Done { evidence },
     }
 }
 
 /// What a drive says after a `SecureErase` that gave no task: an operation under way names its task, an empty list says that none is left
-/// (Drive v1.1, `Operations`), and a drive that does not tell proves nothing.
-fn judge(serial: &str, answer: &str, drive: &Document) -> Result<Sent, SendError> {
+/// (Drive v1.1, `Operations`), and a drive that does not tell proves nothing. Nor does an empty list where the BMC answered that the work goes
+/// on: the drive may not have begun.
+fn judge(serial: &str, answer: &str, goes_on: bool, drive: &Document) -> Result<Sent, SendError> {
     let root = drive.root();
     if root.text("SerialNumber").as_deref() != Some(serial) {
         return Err(unproved(serial, "its bay does not show it any more"));
@@ -435,6 +439,10 @@ fn judge(serial: &str, answer: &str, drive: &Document) -> Result<Sent, SendError
     let Some(under_way) = root.value("Operations").and_then(Value::as_array) else {
         return Err(unproved(serial, "the drive does not list its Operations"));
     };
+    if under_way.is_empty() && goes_on {
+        let why = "the BMC answered that the work goes on, and the drive lists no operation";
+        return Err(unproved(serial, why));
+    }
     if under_way.is_empty() {
         return Ok(Sent::Done {
             evidence: format!(
@@ -480,7 +488,12 @@ mod tests {
         if !operations.is_null() {
             body["Operations"] = operations;
         }
-        judge("S1", "the BMC took it", &Document::new("/d/1", None, body))
+        judge(
+            "S1",
+            "the BMC took it",
+            false,
+            &Document::new("/d/1", None, body),
+        )
     }
 
     #[test]
@@ -489,6 +502,14 @@ mod tests {
         assert!(matches!(after(Value::Null), Err(SendError::Refused(_))));
         let nameless = json!([{ "OperationName": "Sanitize" }]);
         assert!(matches!(after(nameless), Err(SendError::Refused(_))));
+    }
+
+    #[test]
+    fn an_erasure_that_goes_on_without_a_task_is_not_done_because_the_drive_shows_nothing_yet() {
+        let body = json!({ "SerialNumber": "S1", "Operations": [] });
+        let drive = Document::new("/d/1", None, body);
+        let judged = judge("S1", "the BMC took it", true, &drive);
+        assert!(matches!(judged, Err(SendError::Refused(_))));
     }
 
     #[test]
@@ -523,7 +544,7 @@ mod tests {
     #[test]
     fn another_drive_in_the_bay_proves_nothing() {
         let other = json!({ "SerialNumber": "S2", "Operations": [] });
-        let judged = judge("S1", "", &Document::new("/d/1", None, other));
+        let judged = judge("S1", "", false, &Document::new("/d/1", None, other));
         assert!(matches!(judged, Err(SendError::Refused(_))));
     }
 }
