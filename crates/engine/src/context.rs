@@ -2,7 +2,10 @@
 
 use std::{
     fmt::Debug,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize},
+    },
 };
 
 use corten_api::{
@@ -83,6 +86,8 @@ pub struct Context {
     pub desk: DeskSlot,
     /// How many lists of servers the brake has judged; the first one has no predecessor to lose from.
     pub(crate) judged_lists: Arc<AtomicU64>,
+    /// How many servers that went back the brake has judged.
+    pub(crate) judged_back: Arc<AtomicUsize>,
 }
 
 // === impl Kind ===
@@ -202,6 +207,7 @@ impl Context {
             resolved: ResolvedImages::default(),
             desk: DeskSlot::default(),
             judged_lists: Arc::new(AtomicU64::new(1)),
+            judged_back: Arc::default(),
             lease,
             events,
             config: Arc::new(config),

@@ -100,6 +100,9 @@ pub struct Relisted {
     pub before: usize,
     /// Of those, how many the list no longer had.
     pub lost: usize,
+    /// Objects that a list showed as they had been before: the API server went back, as after a restored snapshot. Counted as soon as the
+    /// list tells, before anybody can act on the object.
+    pub back: usize,
 }
 
 impl<K> Clone for Store<K> {
@@ -342,10 +345,14 @@ impl<K: Resource> Store<K> {
                         .as_ref()
                         .is_some_and(|listing| entry.written <= listing.writes_before)
             };
-            if known
-                .is_some_and(|entry| version != 0 && version <= entry.version && !went_back(entry))
-            {
+            let is_back = known.is_some_and(went_back);
+            if !is_back && known.is_some_and(|entry| version != 0 && version <= entry.version) {
                 return;
+            }
+            if is_back {
+                self.inner
+                    .relisted
+                    .send_modify(|relisted| relisted.back += 1);
             }
             let was_written = known.map_or(0, |entry| entry.written);
             if own {
@@ -448,6 +455,7 @@ impl<K: Resource> Store<K> {
                     count: relisted.count + 1,
                     before,
                     lost: gone.len(),
+                    back: relisted.back,
                 };
             });
         }
@@ -625,9 +633,11 @@ mod tests {
         assert_eq!(version_of(&store, "a"), Some(10));
         list(&[5], &|| {});
         assert_eq!(version_of(&store, "a"), Some(5), "the API server went back");
+        assert_eq!(store.relisted().borrow().back, 1);
         // What we wrote while the list was under way is newer than it.
         list(&[6], &|| drop(store.wrote(map("a", 20))));
         assert_eq!(version_of(&store, "a"), Some(20));
+        assert_eq!(store.relisted().borrow().back, 1);
     }
 
     #[test]
@@ -694,7 +704,8 @@ mod tests {
             Relisted {
                 count: 1,
                 before: 2,
-                lost: 1
+                lost: 1,
+                back: 0
             }
         );
     }

@@ -70,6 +70,13 @@ pub fn lost_cache(before: usize, lost: usize) -> Option<String> {
     })
 }
 
+/// Why destructive work is paused after a list that showed `back` servers as they had been before.
+pub fn went_back(back: usize) -> Option<String> {
+    (back > 0).then(|| {
+        format!("the API server went back: its list shows {back} server(s) as they were before, as after a restored snapshot. What was recorded since is lost, so a machine may be another's by now: releases, erasures and forced power actions pause until somebody has looked and acknowledges it")
+    })
+}
+
 /// The command that acknowledges a pause of the shard whose engine holds this Lease.
 pub fn remedy(namespace: &str, lease: &str) -> String {
     format!(
@@ -174,5 +181,11 @@ mod tests {
         }
         assert_eq!(rate.peek(at(0)), Some(at(1)));
         assert_eq!(rate.peek(at(1)), None);
+    }
+
+    #[test]
+    fn a_list_that_shows_servers_as_they_were_before_pauses_what_destroys() {
+        assert_eq!(went_back(0), None);
+        assert!(went_back(1).unwrap().contains("restored snapshot"));
     }
 }

@@ -146,7 +146,7 @@ pub struct Timeouts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub probe_seconds: Option<i32>,
-    /// The probe's erasing must have ended, or got on by a tenth, after this long; 259200 if absent.
+    /// The probe's erasing must have ended, or got on by a tenth, after this long, and a BMC's erasing of a drive must have ended; 259200 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub erase_seconds: Option<i32>,

@@ -19,7 +19,7 @@ use corten_redfish::{
     model::{Service, System},
     operations::media,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
@@ -444,10 +444,13 @@ impl Controller {
             .as_ref()
             .map(|s| s.drives.as_slice())
             .unwrap_or_default();
-        let task = drives
-            .iter()
-            .find(|d| d.serial_number == serial)
-            .and_then(|d| d.task.clone());
+        let drive = drives.iter().find(|d| d.serial_number == serial);
+        let task = drive.and_then(|d| d.task.clone());
+        let late = overdue(
+            drive.and_then(|d| d.started_at),
+            Timestamp::now(),
+            seen.observed.policy.erase_timeout,
+        );
         let expected = seen.observed.record.notes.identity.clone();
         let machine = Redfish::new(bmc.clone(), path, Arc::default(), Vec::new(), expected);
         let ended = match task {
@@ -456,13 +459,18 @@ impl Controller {
                 why: "the BMC gave no task to follow, so nothing shows that it was done".into(),
             }),
         };
-        match ended {
-            Ok(Erasure::Running { percent }) => {
+        match (ended, late) {
+            // A task that never ends, or is never told of, must not hold the server for ever, nor a person's sign-off.
+            (Ok(Erasure::Running { .. }) | Err(_), Some(why)) => {
+                let ended = Erasure::Failed { why };
+                stepped(self.executor.erased(run, serial, &ended).await.map(drop))
+            }
+            (Ok(Erasure::Running { percent }), None) => {
                 tracing::debug!(server = %seen.key, serial, percent, "drive is being erased");
                 Ok(Some(FOLLOW))
             }
-            Ok(ended) => stepped(self.executor.erased(run, serial, &ended).await.map(drop)),
-            Err(error) => {
+            (Ok(ended), _) => stepped(self.executor.erased(run, serial, &ended).await.map(drop)),
+            (Err(error), None) => {
                 tracing::debug!(server = %seen.key, serial, %error, "erasure not followed");
                 Ok(Some(SILENT))
             }
@@ -524,6 +532,14 @@ pub(super) fn with_links(
     found
 }
 
+/// Why a drive's task is not waited for any longer, if so.
+fn overdue(started_at: Option<Timestamp>, now: Timestamp, limit: SignedDuration) -> Option<String> {
+    let started_at = started_at?;
+    (now.duration_since(started_at) > limit).then(|| {
+        format!("its task, begun at {started_at}, was not seen to end within {limit:#} (the policy's erase timeout): the BMC may still be at it")
+    })
+}
+
 fn stepped(done: Result<(), ExecutorError>) -> Result<Option<Duration>, ServerError> {
     done.map(|()| None).map_err(ServerError::Step)
 }
@@ -571,4 +587,19 @@ fn amended(server: &Server, amendment: &Amendment) -> Server {
         _ => {}
     }
     amended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_does_not_end_is_waited_for_until_the_policys_limit() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let limit = SignedDuration::from_hours(72);
+        let day = 86_400;
+        assert_eq!(overdue(Some(at(0)), at(3 * day), limit), None);
+        assert_eq!(overdue(None, at(9 * day), limit), None);
+        assert!(overdue(Some(at(0)), at(3 * day + 1), limit).is_some());
+    }
 }

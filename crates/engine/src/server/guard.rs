@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -41,6 +41,8 @@ pub(super) struct Guards {
     remedy: Arc<str>,
     /// Lists of servers that were judged.
     lists: Arc<AtomicU64>,
+    /// Servers that lists showed as they had been before, as far as judged.
+    back: Arc<AtomicUsize>,
     state: Arc<Mutex<State>>,
 }
 
@@ -84,6 +86,7 @@ impl Guards {
             lease: ctx.lease.clone(),
             remedy: brake::remedy(&ctx.config.namespace, &ctx.config.lease_name).into(),
             lists: ctx.judged_lists.clone(),
+            back: ctx.judged_back.clone(),
             state: Arc::new(Mutex::new(State {
                 starts: None,
                 ons: rate(DEFAULT.ons),
@@ -116,6 +119,7 @@ impl Guards {
             return Ok(());
         }
         let mut state = self.state.lock();
+        self.heed(&mut state, now);
         if let Some(why) = self.judge(&mut state, now) {
             return Err(why);
         }
@@ -181,20 +185,25 @@ impl Guards {
         Some((at, why.to_owned()))
     }
 
-    /// A list that lost servers, and rates that policy changed.
+    fn engage(&self, why: &str, now: Timestamp) {
+        tracing::error!(why, "brake engaged");
+        self.lease
+            .annotate(names::BRAKE_ENGAGED, &format!("{now} {why}"));
+    }
+
+    /// A list that lost servers or went back, and rates that policy changed.
     fn heed(&self, state: &mut State, now: Timestamp) {
         let relisted = *self.servers.relisted().borrow();
         // A term that follows another in this process does not judge the same list again.
         if relisted.count > self.lists.fetch_max(relisted.count, Relaxed)
             && let Some(why) = brake::lost_cache(relisted.before, relisted.lost)
         {
-            tracing::error!(
-                before = relisted.before,
-                lost = relisted.lost,
-                "brake: servers vanished from the list"
-            );
-            self.lease
-                .annotate(names::BRAKE_ENGAGED, &format!("{now} {why}"));
+            self.engage(&why, now);
+        }
+        if relisted.back > self.back.fetch_max(relisted.back, Relaxed)
+            && let Some(why) = brake::went_back(relisted.back)
+        {
+            self.engage(&why, now);
         }
         let wanted = self.wanted();
         if wanted != state.wanted {
