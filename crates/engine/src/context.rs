@@ -1,12 +1,6 @@
 //! What the controllers of one engine share: caches, ways to write, the fleet, the gateway.
 
-use std::{
-    fmt::Debug,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize},
-    },
-};
+use std::{fmt::Debug, sync::Arc};
 
 use corten_api::{
     corten::{ServerInventory, ServerPolicy, ServerRun},
@@ -14,10 +8,11 @@ use corten_api::{
     names,
 };
 use corten_boot::{Ticket, links::Links};
-use corten_kit::{Events, Lease, ObjectKey, Objects, Store};
+use corten_kit::{Events, Lease, ObjectKey, Objects, Store, store::Relisted};
 use corten_redfish::{Gateway, GatewayConfig};
 use corten_wire::RootDeviceHints;
 use kube::{Client, Resource, ResourceExt, core::PartialObjectMeta, runtime::watcher};
+use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::JoinSet;
 
@@ -84,10 +79,8 @@ pub struct Context {
     pub(crate) resolved: ResolvedImages,
     /// What the boot services ask, while this replica acts.
     pub desk: DeskSlot,
-    /// How many lists of servers the brake has judged; the first one has no predecessor to lose from.
-    pub(crate) judged_lists: Arc<AtomicU64>,
-    /// How many servers that went back the brake has judged.
-    pub(crate) judged_back: Arc<AtomicUsize>,
+    /// What the brake has judged of the lists of servers.
+    pub(crate) judged: Arc<Mutex<Relisted>>,
 }
 
 // === impl Kind ===
@@ -206,8 +199,7 @@ impl Context {
             connector,
             resolved: ResolvedImages::default(),
             desk: DeskSlot::default(),
-            judged_lists: Arc::new(AtomicU64::new(1)),
-            judged_back: Arc::default(),
+            judged: Arc::default(),
             lease,
             events,
             config: Arc::new(config),

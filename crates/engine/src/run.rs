@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
@@ -19,6 +18,7 @@ use corten_api::{
 use corten_kit::{ObjectKey, Store};
 use corten_lifecycle::{
     brake::Start,
+    hash,
     identity::Identity,
     plan::Plan,
     run::{Closed, Kind, Run, Step},
@@ -29,23 +29,21 @@ use corten_lifecycle::{
 const LABEL: usize = 63;
 
 /// What tells this start of a plan from each other one: the same until a run of the server has ended. So a creation that was stored, and
-/// whose answer was lost, is not made a second time under another name.
-pub fn turn(server_uid: &str, plan: &Plan, closed: &[Closed]) -> String {
-    let mut hasher = DefaultHasher::new();
+/// whose answer was lost, is not made a second time under another name. A later one sorts after it, as whoever lists runs expects.
+fn turn(server_uid: &str, plan: &Plan, closed: &[Closed]) -> String {
     let latest = closed.iter().map(|run| run.finished_at).max();
-    (
-        server_uid,
-        plan.kind.as_str(),
-        &plan.occasion,
-        &plan.claim_uid,
-    )
-        .hash(&mut hasher);
-    (closed.len(), latest).hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+    let latest = latest.map_or(0, Timestamp::as_millisecond);
+    let (kind, occasion, claim) = (plan.kind.as_str(), &plan.occasion, &plan.claim_uid);
+    let start = hash::of(&format!("{server_uid}\n{kind}\n{occasion}\n{claim}"));
+    format!("{latest:011x}{:03x}-{start:016x}", closed.len())
 }
 
-/// The run that `plan` becomes.
-pub fn object(server: &Server, plan: &Plan, turn: &str) -> ServerRun {
+/// The run that `plan` becomes, named by the time: for what is recorded as it happens.
+pub fn object(server: &Server, plan: &Plan, now: Timestamp) -> ServerRun {
+    named(server, plan, &format!("{:x}", now.as_millisecond()))
+}
+
+fn named(server: &Server, plan: &Plan, turn: &str) -> ServerRun {
     let name = server.name_any();
     let kind = plan.kind.as_str().to_ascii_lowercase();
     let stem: String = name.chars().take(200).collect();
@@ -92,11 +90,6 @@ pub fn object(server: &Server, plan: &Plan, turn: &str) -> ServerRun {
         },
         status: None,
     }
-}
-
-/// A turn by the time, for what is recorded as it happens.
-pub fn at(now: Timestamp) -> String {
-    format!("{:x}", now.as_millisecond())
 }
 
 /// The machine's identity as the object has it: as annotated at onboarding, else as seen last.
@@ -274,6 +267,24 @@ impl RunIndex {
     pub fn get(&self, name: &str) -> Option<Arc<ServerRun>> {
         self.store.get(&ObjectKey::cluster(name))
     }
+
+    /// The run as which `plan` begins after those that are `closed`. An earlier try whose answer was lost has the same name, so only one is
+    /// made; a run of that name that ended is no such try.
+    pub fn begin(
+        &self,
+        server: &Server,
+        plan: &Plan,
+        closed: &[Closed],
+        now: Timestamp,
+    ) -> ServerRun {
+        let uid = server.uid().unwrap_or_default();
+        let run = named(server, plan, &turn(&uid, plan, closed));
+        let known = self.get(&run.name_any());
+        if known.is_some_and(|known| Closed::of(&known).is_some()) {
+            return object(server, plan, now);
+        }
+        run
+    }
 }
 
 fn is_settled(run: &ServerRun) -> bool {
@@ -389,7 +400,44 @@ mod tests {
         let second = turn("u", &plan("x"), &[closed(1)]);
         assert_ne!(first, second);
         // Two that ended within one second.
-        assert_ne!(second, turn("u", &plan("x"), &[closed(1), closed(1)]));
+        let third = turn("u", &plan("x"), &[closed(1), closed(1)]);
+        assert_ne!(second, third);
+        let fourth = turn("u", &plan("w"), &[closed(1), closed(1), closed(3)]);
+        assert!(first < second && second < third && third < fourth);
+    }
+
+    #[test]
+    fn a_run_that_came_to_be_known_while_its_start_was_prepared_is_not_made_again() {
+        let store: Store<ServerRun> = Store::packed();
+        let runs = RunIndex::new(store.clone());
+        let server = serde_json::json!({
+            "metadata": {"name": "s", "uid": "u"},
+            "spec": {"systemUUID": "1", "bmcRef": {"name": "b"}},
+        });
+        let server: Server = serde_json::from_value(server).unwrap();
+        let plan = Plan {
+            kind: Kind::Power,
+            occasion: "x".into(),
+            claim_uid: String::new(),
+            actor: "corten".into(),
+            steps: Vec::new(),
+        };
+        let begin = || runs.begin(&server, &plan, &[], Timestamp::UNIX_EPOCH);
+        let mut first = begin();
+        first.metadata.uid = Some("r".into());
+        first.metadata.resource_version = Some("1".into());
+        first.metadata.creation_timestamp = Some(Timestamp::UNIX_EPOCH.into());
+        store.wrote(first.clone());
+        assert_eq!(begin().name_any(), first.name_any());
+        let mut ended = first.clone();
+        ended.metadata.resource_version = Some("2".into());
+        ended.status = Some(corten_api::corten::ServerRunStatus {
+            phase: Some(RunPhase::Succeeded),
+            finished_at: Some(Timestamp::UNIX_EPOCH),
+            ..Default::default()
+        });
+        store.wrote(ended);
+        assert_ne!(begin().name_any(), first.name_any());
     }
 
     #[test]

@@ -70,10 +70,10 @@ pub fn lost_cache(before: usize, lost: usize) -> Option<String> {
     })
 }
 
-/// Why destructive work is paused after a list that showed `back` servers as they had been before.
+/// Why destructive work is paused after `back` lists that showed servers as they had been before.
 pub fn went_back(back: usize) -> Option<String> {
     (back > 0).then(|| {
-        format!("the API server went back: its list shows {back} server(s) as they were before, as after a restored snapshot. What was recorded since is lost, so a machine may be another's by now: releases, erasures and forced power actions pause until somebody has looked and acknowledges it")
+        "the API server went back: its list shows servers as they were before, as after a restored snapshot. What was recorded since is lost, so a machine may be another's by now: releases, erasures and forced power actions pause until somebody has looked and acknowledges it".to_owned()
     })
 }
 

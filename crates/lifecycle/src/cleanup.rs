@@ -9,7 +9,7 @@
 
 mod probed;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use corten_api::metal::{PowerState, ServerState};
 
@@ -536,6 +536,18 @@ fn is_by_probe(run: &Run) -> bool {
     run.kind == Kind::Cleaning && run.plan.contains(&Step::ProbeErase)
 }
 
+/// Why a drive's task is not waited for any longer, if so.
+pub fn overdue(
+    started_at: Option<Timestamp>,
+    now: Timestamp,
+    limit: SignedDuration,
+) -> Option<String> {
+    let started_at = started_at?;
+    (now.duration_since(started_at) > limit).then(|| {
+        format!("its task, begun at {started_at}, was not seen to end within {limit:#} (the policy's erase timeout): the BMC may still be at it")
+    })
+}
+
 fn follow(base: Decision, serial: String) -> Decision {
     erasing(base).with(Act::FollowErasure { serial })
 }
@@ -597,4 +609,19 @@ fn remedy() -> String {
         "To offer it again without proof, sign it off with the annotation {}=<your name>",
         names::CLEANED_BY
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_does_not_end_is_waited_for_until_the_policys_limit() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let limit = SignedDuration::from_hours(72);
+        let day = 86_400;
+        assert_eq!(overdue(Some(at(0)), at(3 * day), limit), None);
+        assert_eq!(overdue(None, at(9 * day), limit), None);
+        assert!(overdue(Some(at(0)), at(3 * day + 1), limit).is_some());
+    }
 }

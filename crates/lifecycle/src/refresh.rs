@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use corten_api::metal::ServerState;
 
+use crate::hash;
 use crate::server::{Act, Decision, Handover, Observed, Reach};
 
 /// Whether the server's time lies after `from` and not after `until`.
@@ -17,17 +18,10 @@ pub fn is_due(uid: &str, every: SignedDuration, from: Timestamp, until: Timestam
     else {
         return false;
     };
-    let phase = i128::from(hash(uid) % period);
+    let phase = i128::from(hash::of(uid) % period);
     let periods =
         |at: Timestamp| (i128::from(at.as_millisecond()) - phase).div_euclid(i128::from(period));
     periods(from) < periods(until)
-}
-
-/// FNV-1a: the same in each version and on each replica.
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// Discovered, in nobody's cleaning and in no run: nothing that reads an inventory for a decision is under way.

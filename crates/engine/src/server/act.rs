@@ -9,6 +9,7 @@ use corten_api::{
 };
 use corten_kit::{ObjectKey, gate};
 use corten_lifecycle::{
+    cleanup,
     plan::Plan,
     run::{Kind, Phase, Step},
     server::{Act, Amendment, Decision, Inventory, Media, drives},
@@ -19,7 +20,7 @@ use corten_redfish::{
     model::{Service, System},
     operations::media,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
@@ -84,7 +85,7 @@ impl Controller {
                 None => Ok(None),
             },
             Act::LeaveTombstone(plan) => {
-                let mut tombstone = run::object(&seen.server, plan, &run::at(Timestamp::now()));
+                let mut tombstone = run::object(&seen.server, plan, Timestamp::now());
                 // The inventory goes with its server.
                 if let Some(known) = self.known_drives(&seen.server).await? {
                     tombstone
@@ -360,13 +361,8 @@ impl Controller {
             tracing::warn!(server = %seen.key, why, "brake engaged");
             return Ok(Some(PAUSED));
         }
-        let uid = &seen.observed.record.uid;
-        let turn = run::turn(uid, plan, &self.runs.of(uid).closed);
-        let mut object = run::object(&seen.server, plan, &turn);
-        if self.runs.get(&object.name_any()).is_some() {
-            // Of another version's counting, and known: no doubt is left.
-            object = run::object(&seen.server, plan, &run::at(now));
-        }
+        let closed = &seen.observed.closed;
+        let object = self.runs.begin(&seen.server, plan, closed, now);
         match self.executor.records().create(&object).await {
             Ok(_) => {}
             Err(error) if error.is_conflict() => {
@@ -446,7 +442,7 @@ impl Controller {
             .unwrap_or_default();
         let drive = drives.iter().find(|d| d.serial_number == serial);
         let task = drive.and_then(|d| d.task.clone());
-        let late = overdue(
+        let late = cleanup::overdue(
             drive.and_then(|d| d.started_at),
             Timestamp::now(),
             seen.observed.policy.erase_timeout,
@@ -459,18 +455,18 @@ impl Controller {
                 why: "the BMC gave no task to follow, so nothing shows that it was done".into(),
             }),
         };
-        match (ended, late) {
+        let ended = match (ended, late) {
             // A task that never ends, or is never told of, must not hold the server for ever, nor a person's sign-off.
-            (Ok(Erasure::Running { .. }) | Err(_), Some(why)) => {
-                let ended = Erasure::Failed { why };
-                stepped(self.executor.erased(run, serial, &ended).await.map(drop))
-            }
-            (Ok(Erasure::Running { percent }), None) => {
+            (Ok(Erasure::Running { .. }) | Err(_), Some(why)) => Ok(Erasure::Failed { why }),
+            (ended, _) => ended,
+        };
+        match ended {
+            Ok(Erasure::Running { percent }) => {
                 tracing::debug!(server = %seen.key, serial, percent, "drive is being erased");
                 Ok(Some(FOLLOW))
             }
-            (Ok(ended), _) => stepped(self.executor.erased(run, serial, &ended).await.map(drop)),
-            (Err(error), None) => {
+            Ok(ended) => stepped(self.executor.erased(run, serial, &ended).await.map(drop)),
+            Err(error) => {
                 tracing::debug!(server = %seen.key, serial, %error, "erasure not followed");
                 Ok(Some(SILENT))
             }
@@ -489,7 +485,7 @@ impl Controller {
             actor: "corten".into(),
             steps: Vec::new(),
         };
-        let object = run::object(&seen.server, &plan, &run::at(Timestamp::now()));
+        let object = run::object(&seen.server, &plan, Timestamp::now());
         let run = self
             .executor
             .records()
@@ -530,14 +526,6 @@ pub(super) fn with_links(
         }
     }
     found
-}
-
-/// Why a drive's task is not waited for any longer, if so.
-fn overdue(started_at: Option<Timestamp>, now: Timestamp, limit: SignedDuration) -> Option<String> {
-    let started_at = started_at?;
-    (now.duration_since(started_at) > limit).then(|| {
-        format!("its task, begun at {started_at}, was not seen to end within {limit:#} (the policy's erase timeout): the BMC may still be at it")
-    })
 }
 
 fn stepped(done: Result<(), ExecutorError>) -> Result<Option<Duration>, ServerError> {
@@ -587,19 +575,4 @@ fn amended(server: &Server, amendment: &Amendment) -> Server {
         _ => {}
     }
     amended
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_task_that_does_not_end_is_waited_for_until_the_policys_limit() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let limit = SignedDuration::from_hours(72);
-        let day = 86_400;
-        assert_eq!(overdue(Some(at(0)), at(3 * day), limit), None);
-        assert_eq!(overdue(None, at(9 * day), limit), None);
-        assert!(overdue(Some(at(0)), at(3 * day + 1), limit).is_some());
-    }
 }

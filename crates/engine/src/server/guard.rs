@@ -1,20 +1,13 @@
 //! The shard's brake and rates, kept in memory and judged from what is recorded.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use parking_lot::Mutex;
 
 use corten_api::{corten::ServerPolicy, metal::Server, names};
-use corten_kit::{Lease, Store};
+use corten_kit::{Lease, Store, store::Relisted};
 use corten_lifecycle::{
     brake::{self, Rate, Start},
     plan::Plan,
@@ -39,10 +32,8 @@ pub(super) struct Guards {
     lease: Lease,
     /// What ends a pause.
     remedy: Arc<str>,
-    /// Lists of servers that were judged.
-    lists: Arc<AtomicU64>,
-    /// Servers that lists showed as they had been before, as far as judged.
-    back: Arc<AtomicUsize>,
+    /// What was judged of the lists of servers.
+    judged: Arc<Mutex<Relisted>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -85,8 +76,7 @@ impl Guards {
             demanded: Arc::new(demanded),
             lease: ctx.lease.clone(),
             remedy: brake::remedy(&ctx.config.namespace, &ctx.config.lease_name).into(),
-            lists: ctx.judged_lists.clone(),
-            back: ctx.judged_back.clone(),
+            judged: ctx.judged.clone(),
             state: Arc::new(Mutex::new(State {
                 starts: None,
                 ons: rate(DEFAULT.ons),
@@ -193,14 +183,18 @@ impl Guards {
 
     /// A list that lost servers or went back, and rates that policy changed.
     fn heed(&self, state: &mut State, now: Timestamp) {
-        let relisted = *self.servers.relisted().borrow();
         // A term that follows another in this process does not judge the same list again.
-        if relisted.count > self.lists.fetch_max(relisted.count, Relaxed)
+        let mut judged = self.judged.lock();
+        let relisted = *self.servers.relisted().borrow();
+        let before = std::mem::replace(&mut *judged, relisted);
+        drop(judged);
+        // The first one has no predecessor to lose from.
+        if relisted.count > before.count.max(1)
             && let Some(why) = brake::lost_cache(relisted.before, relisted.lost)
         {
             self.engage(&why, now);
         }
-        if relisted.back > self.back.fetch_max(relisted.back, Relaxed)
+        if relisted.back > before.back
             && let Some(why) = brake::went_back(relisted.back)
         {
             self.engage(&why, now);

@@ -1,0 +1,16 @@
+//! What annotations say.
+
+use std::collections::BTreeMap;
+
+/// The value. An empty one is none.
+pub fn text<'a>(annotations: &'a BTreeMap<String, String>, key: &str) -> Option<&'a str> {
+    annotations
+        .get(key)
+        .map(|value| value.trim())
+        .filter(|value| !value.is_empty())
+}
+
+/// True for any value but `false`, which takes it back.
+pub fn is_set(annotations: &BTreeMap<String, String>, key: &str) -> bool {
+    text(annotations, key).is_some_and(|value| value != "false")
+}
