@@ -322,25 +322,19 @@ impl Reconcile for EndpointController {
         if decision == Decision::Ask
             && let Some(device) = self.device(&endpoint)
         {
-            let mut room = Some(self.context.onboarding.room().await);
+            let room = self.context.onboarding.room().await;
             // That may have taken long. What changed since is news, and comes again by itself.
-            let is_same = |now: &Endpoint| now.resource_version() == endpoint.resource_version();
-            if !self
-                .context
-                .endpoints
-                .store
-                .get(key)
-                .is_some_and(|now| is_same(&now))
-            {
+            let now = self.context.endpoints.store.get(key);
+            if now.is_none_or(|now| now.resource_version() != endpoint.resource_version()) {
                 return Ok(Next::Done);
             }
             // Boxed: many wait for room, and each that waits is held whole.
             let mut asking = Box::pin(self.ask(key.name(), &device));
-            let asked = match tokio::time::timeout(PROMPT, &mut asking).await {
-                Ok(asked) => asked,
+            let (asked, _room) = match tokio::time::timeout(PROMPT, &mut asking).await {
+                Ok(asked) => (asked, Some(room)),
                 Err(_) => {
-                    room = None;
-                    asking.await
+                    drop(room);
+                    (asking.await, None)
                 }
             };
             observed.answer = Some(answer(&asked));
@@ -348,7 +342,6 @@ impl Reconcile for EndpointController {
             if let (Decision::Create, Ok(handle)) = (&decision, asked) {
                 let created = create::create(&self.context, &endpoint, &device, &handle);
                 observed.bmc = Box::pin(created).await?;
-                drop(room);
                 decision = decide(&observed);
             }
             // Nothing is kept of a device that is left alone.

@@ -12,7 +12,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use crate::{error::Error, gate, key::ObjectKey, metrics, store::Store, tolerant::lean};
 
@@ -28,17 +28,13 @@ const PAGE: u32 = 500;
 /// How long the API server may take: as long as it gives a request itself by default (`--request-timeout`).
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// A place among the requests under way, in the order of asking.
-async fn place() -> Option<SemaphorePermit<'static>> {
-    // It fails only when closed, which nobody does.
-    PLACES.acquire().await.ok()
-}
-
-/// What comes of a request in time. A peer that is gone without a word, or a proxy that only acknowledges, would hold its place for ever;
-/// what became of such a request is seen by observing again.
+/// What comes of a request in time, once it has a place among those under way, in the order of asking. A peer that is gone without a word,
+/// or a proxy that only acknowledges, would hold its place for ever; what became of such a request is seen by observing again.
 async fn answered<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, kube::Error> {
+    // It fails only when closed, which nobody does.
+    let _place = PLACES.acquire().await;
     tokio::time::timeout(ANSWER, request)
         .await
         .unwrap_or_else(|_| {
@@ -130,10 +126,7 @@ where
             let request = Self::at(&all)
                 .list(&params)
                 .map_err(|e| Self::build_error("list", &all, e))?;
-            let answer = {
-                let _place = place().await;
-                answered(self.client.request::<ObjectList<DynamicObject>>(request)).await
-            };
+            let answer = answered(self.client.request::<ObjectList<DynamicObject>>(request)).await;
             gate::pass().await;
             let page = answer.map_err(|e| Error::from_kube("list", &Self::kind(), &all, e))?;
             kept.extend(page.items.into_iter().filter(&keep));
@@ -250,10 +243,7 @@ where
         let request = Self::at(&key).delete(key.name(), &params);
         gate::pass().await;
         let request = request.map_err(|e| Self::build_error("delete", &key, e))?;
-        let answer = {
-            let _place = place().await;
-            answered(self.client.request_text(request)).await
-        };
+        let answer = answered(self.client.request_text(request)).await;
         metrics::wrote("delete", &Self::kind(), answer.is_ok());
         gate::pass().await;
         let text = answer.map_err(|e| Error::from_kube("delete", &Self::kind(), &key, e))?;
@@ -277,10 +267,7 @@ where
     ) -> Result<Arc<K>, Error> {
         gate::pass().await;
         let request = request.map_err(|e| Self::build_error(verb, key, e))?;
-        let answer = {
-            let _place = place().await;
-            answered(self.client.request::<K>(request)).await
-        };
+        let answer = answered(self.client.request::<K>(request)).await;
         if verb != "get" {
             metrics::wrote(verb, &Self::kind(), answer.is_ok());
         }

@@ -7,7 +7,10 @@ use corten_api::{
     names,
 };
 use corten_kit::{ObjectKey, Subject, conditions};
-use corten_lifecycle::bmc::deletion::{Decision, Dependent, Observed, PATIENCE, decide};
+use corten_lifecycle::{
+    annotation,
+    bmc::deletion::{Decision, Dependent, Observed, PATIENCE, decide},
+};
 use jiff::Timestamp;
 use kube::{ResourceExt, core::DynamicObject};
 use serde_json::{Value, json};
@@ -37,11 +40,7 @@ impl BmcController {
         let mut observed = Observed {
             now,
             since,
-            // As on a Server: "false" takes it back.
-            forced: bmc
-                .annotations()
-                .get(names::FORCE_DELETE)
-                .is_some_and(|value| !value.is_empty() && value != "false"),
+            forced: annotation::is_set(bmc.annotations(), names::FORCE_DELETE),
             servers: servers.iter().map(|server| dependent(server)).collect(),
             logged_in: self.context.gateway.known(&name).is_some(),
         };

@@ -439,11 +439,11 @@ fn judge(serial: &str, answer: &str, goes_on: bool, drive: &Document) -> Result<
     let Some(under_way) = root.value("Operations").and_then(Value::as_array) else {
         return Err(unproved(serial, "the drive does not list its Operations"));
     };
-    if under_way.is_empty() && goes_on {
-        let why = "the BMC answered that the work goes on, and the drive lists no operation";
-        return Err(unproved(serial, why));
-    }
     if under_way.is_empty() {
+        if goes_on {
+            let why = "the BMC answered that the work goes on, and the drive lists no operation";
+            return Err(unproved(serial, why));
+        }
         return Ok(Sent::Done {
             evidence: format!(
                 "{answer}; it gave no task, and Drive.Operations, read afterwards, lists none"

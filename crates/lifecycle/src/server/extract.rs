@@ -15,6 +15,7 @@ use corten_api::{
 };
 
 use crate::{
+    annotation,
     identity::Identity,
     image::{BootMode, ImageReference},
     run::{Before, Closed, Done, Erased, Intent, Kind, Outcome, Phase, Run, Step, Worth},
@@ -77,14 +78,8 @@ fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
 impl Notes {
     /// Reads annotations. An empty value is none.
     pub fn of(annotations: &BTreeMap<String, String>) -> Self {
-        let text = |key: &str| {
-            annotations
-                .get(key)
-                .map(|value| value.trim())
-                .filter(|value| !value.is_empty())
-                .map(str::to_owned)
-        };
-        let is = |key: &str| text(key).is_some_and(|value| value != "false");
+        let text = |key: &str| annotation::text(annotations, key).map(str::to_owned);
+        let is = |key: &str| annotation::is_set(annotations, key);
         Self {
             claim_uid: text(names::CLAIM_UID),
             dirty: text(names::DIRTY),
@@ -134,10 +129,7 @@ impl Claim {
             written: boot
                 .and_then(|boot| boot.annotations().get(names::IMAGE_KIND))
                 .is_some_and(|kind| kind == names::IMAGE_KIND_DISK),
-            allow_operations: claim
-                .annotations()
-                .get(names::ALLOW_OPERATIONS)
-                .is_some_and(|value| !value.is_empty() && value != "false"),
+            allow_operations: annotation::is_set(claim.annotations(), names::ALLOW_OPERATIONS),
         }
     }
 }
