@@ -387,6 +387,9 @@ impl Desk for Prompt {
     async fn target(&self, _: &Ticket) -> Result<Target, Refusal> {
         Ok(Target::Probe)
     }
+    async fn fetched(&self, _: &Ticket, _: Result<(), String>) -> Result<(), Refusal> {
+        Ok(())
+    }
     async fn user_data(&self, _: &Ticket) -> Result<UserData, Refusal> {
         Ok(UserData {
             ignition: Some(Bytes::from(ignition())),

@@ -50,6 +50,9 @@ pub enum CacheError {
     /// All that is in the cache is in use, so nothing can go. Trying again helps later.
     #[error("the cache is full of what is in use")]
     Full,
+    /// It came so slowly that it would take for ever, and hold room as long. Trying again may help.
+    #[error("it comes with less than {} KiB a second", SLOWEST >> 10)]
+    Slow,
     /// It is no SHA-256. Trying again does not help.
     #[error("it is no sha256")]
     Digest,
@@ -70,7 +73,10 @@ impl CacheError {
     /// Whether trying again may help without anybody changing anything.
     #[must_use]
     pub fn retry_helps(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::Full | Self::Source(_))
+        matches!(
+            self,
+            Self::Io { .. } | Self::Full | Self::Slow | Self::Source(_)
+        )
     }
 }
 
@@ -116,6 +122,25 @@ pub struct Cache {
     entries: Mutex<HashMap<String, Entry>>,
     flights: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     number: AtomicU64,
+    /// Bytes of what is being received.
+    arriving: AtomicU64,
+}
+
+/// What one stream has brought so far, as long as it is not kept.
+#[derive(Debug)]
+struct Arriving<'a>(&'a AtomicU64, u64);
+
+impl Arriving<'_> {
+    fn add(&mut self, length: u64) {
+        self.0.fetch_add(length, Ordering::Relaxed);
+        self.1 += length;
+    }
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 /// Whether `text` is a SHA-256 in lower-case hexadecimal.
@@ -129,6 +154,9 @@ pub fn is_sha256(text: &str) -> bool {
 
 const PART: &str = "part";
 const PLACES: &str = "places";
+/// Less than this in a second, on average and after [`STARTING`], is given up.
+const SLOWEST: u64 = 32 << 10;
+const STARTING: std::time::Duration = std::time::Duration::from_secs(120);
 /// Places that are remembered of one file; a forgotten one is asked for the bytes again.
 const MOST_PLACES: usize = 64;
 
@@ -173,8 +201,9 @@ impl Cache {
             entries: Mutex::new(entries),
             flights: Mutex::default(),
             number: AtomicU64::new(0),
+            arriving: AtomicU64::new(0),
         };
-        let _ = cache.make_room(0);
+        let _ = cache.make_room(&mut Arriving(&cache.arriving, 0), 0);
         Ok(cache)
     }
 
@@ -303,13 +332,25 @@ impl Cache {
     where
         S: Stream<Item = Result<Bytes, Box<dyn std::error::Error + Send + Sync>>> + Unpin,
     {
+        // Bytes that are here are read from another place too, and written down once.
+        let known = match wanted {
+            Some(wanted) => self.get(wanted).await?,
+            None => None,
+        };
         let part = Part(self.folder.join(format!(
             "{}.{PART}",
             self.number.fetch_add(1, Ordering::Relaxed)
         )));
-        let (found, length) = self
-            .receive(&part.0, limit.min(self.budget), stream)
+        let mut arriving = Arriving(&self.arriving, 0);
+        let found = self
+            .receive(
+                known.is_none().then_some(&*part.0),
+                limit.min(self.budget),
+                &mut arriving,
+                stream,
+            )
             .await?;
+        let length = arriving.1;
         if let Some(wanted) = wanted
             && wanted != found
         {
@@ -323,7 +364,6 @@ impl Cache {
             self.note(&held, place);
             return Ok(held);
         }
-        self.make_room(length)?;
         let path = self.folder.join(&found);
         tokio::fs::rename(&part.0, &path)
             .await
@@ -373,37 +413,54 @@ impl Cache {
 
     async fn receive<S>(
         &self,
-        path: &Path,
+        to: Option<&Path>,
         limit: u64,
+        arriving: &mut Arriving<'_>,
         mut stream: S,
-    ) -> Result<(String, u64), CacheError>
+    ) -> Result<String, CacheError>
     where
         S: Stream<Item = Result<Bytes, Box<dyn std::error::Error + Send + Sync>>> + Unpin,
     {
-        let failed = |error| CacheError::io("write", path, error);
-        let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
+        let failed = |error| CacheError::io("write", to.unwrap_or(&self.folder), error);
+        let mut file = match to {
+            Some(path) => Some(tokio::fs::File::create(path).await.map_err(failed)?),
+            None => None,
+        };
         let mut context = Context::new(&SHA256);
-        let mut length = 0u64;
+        let mut length = 0_u64;
+        let begun = tokio::time::Instant::now();
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(CacheError::Source)?;
-            length = length.saturating_add(chunk.len() as u64);
+            let took = begun.elapsed();
+            length += chunk.len() as u64;
             if length > limit {
                 return Err(CacheError::TooLong { limit });
             }
+            if took > STARTING && length < took.as_secs() * SLOWEST {
+                return Err(CacheError::Slow);
+            }
             context.update(&chunk);
-            file.write_all(&chunk).await.map_err(failed)?;
+            if let Some(file) = &mut file {
+                // What arrives counts from its first byte on, so that many at once do not fill what they share.
+                self.make_room(arriving, chunk.len() as u64)?;
+                file.write_all(&chunk).await.map_err(failed)?;
+            }
         }
-        file.flush().await.map_err(failed)?;
-        file.sync_all().await.map_err(failed)?;
-        Ok((hexadecimal(context.finish().as_ref()), length))
+        if let Some(file) = &mut file {
+            file.flush().await.map_err(failed)?;
+            file.sync_all().await.map_err(failed)?;
+        }
+        Ok(hexadecimal(context.finish().as_ref()))
     }
 
     /// Evicts what was not used longest until `length` more bytes fit; never what is held.
-    fn make_room(&self, length: u64) -> Result<(), CacheError> {
+    fn make_room(&self, arriving: &mut Arriving<'_>, length: u64) -> Result<(), CacheError> {
         let mut entries = self.entries.lock();
         loop {
-            let sum: u64 = entries.values().map(|entry| entry.length).sum();
+            let kept: u64 = entries.values().map(|entry| entry.length).sum();
+            let sum = kept + self.arriving.load(Ordering::Relaxed);
             if sum.saturating_add(length) <= self.budget {
+                arriving.add(length);
                 return Ok(());
             }
             let oldest = entries

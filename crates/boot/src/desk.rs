@@ -88,6 +88,9 @@ pub trait Desk: Send + Sync + 'static {
     /// What the boot of `ticket` boots, as long as it is due.
     async fn target(&self, ticket: &Ticket) -> Result<Target, Refusal>;
 
+    /// The machine of `ticket` came for what it boots and is being sent it, or why it is not.
+    async fn fetched(&self, ticket: &Ticket, served: Result<(), String>) -> Result<(), Refusal>;
+
     /// Ignition and cloud-init data of the claim that the boot is for.
     async fn user_data(&self, ticket: &Ticket) -> Result<UserData, Refusal>;
 

@@ -5,6 +5,7 @@
 pub mod credentials;
 pub mod error;
 mod fetch;
+pub mod networks;
 mod oci;
 pub mod resolved;
 mod url;
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use crate::cache::{Cache, Held};
 use credentials::Credentials;
 pub use error::ImageError;
+use networks::Networks;
 use resolved::Resolved;
 
 /// Where an image is.
@@ -60,6 +62,8 @@ pub struct Options {
     pub limit: u64,
     /// Longest time without a byte.
     pub idle: Duration,
+    /// Where they may come from.
+    pub networks: Networks,
 }
 
 impl Default for Options {
@@ -69,6 +73,7 @@ impl Default for Options {
             insecure: Vec::new(),
             limit: 64 << 30,
             idle: Duration::from_secs(30),
+            networks: Networks::default(),
         }
     }
 }
@@ -84,7 +89,7 @@ struct Kept {
 #[derive(Debug)]
 pub struct Images {
     cache: Arc<Cache>,
-    client: reqwest::Client,
+    client: fetch::Client,
     options: Options,
     kept: Mutex<HashMap<String, Arc<Kept>>>,
 }
@@ -99,7 +104,7 @@ impl Images {
         tls: rustls::ClientConfig,
         options: Options,
     ) -> Result<Self, ImageError> {
-        let client = fetch::client(tls, options.idle)?;
+        let client = fetch::Client::new(tls, options.idle, options.networks.clone())?;
         Ok(Self {
             cache,
             client,

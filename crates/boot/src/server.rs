@@ -125,6 +125,40 @@ impl Services {
         self.decided.target(&*self.desk, ticket).await
     }
 
+    /// What a boot fetches by `name`. The desk is told once it is there to be sent, and why where it is not.
+    pub(crate) async fn open(&self, boot: Boot<'_>, name: &str) -> Result<Artefact, Refusal> {
+        let found = self.artefacts.open(boot, name, None).await;
+        let served = found.as_ref().map(drop);
+        let served = served.map_err(|refusal| format!("{name}: {refusal}"));
+        if served.is_err() || matches!(boot.target, Target::Image { .. }) {
+            self.fetched(boot.ticket, served).await;
+        }
+        found
+    }
+
+    /// What a boot loader is to start. A boot that cannot be put into its words is told to the desk.
+    pub(crate) async fn said<T, E: std::fmt::Display>(
+        &self,
+        boot: Boot<'_>,
+        say: impl FnOnce(&Bootable) -> Result<T, E>,
+    ) -> Result<T, Refused> {
+        let said = match self.artefacts.bootable(boot).await {
+            Ok(bootable) => say(&bootable).map_err(|error| Refused::Broken(error.to_string())),
+            Err(refusal) => Err(refusal.into()),
+        };
+        if let Err(refused) = &said {
+            self.fetched(boot.ticket, Err(refused.to_string())).await;
+        }
+        said
+    }
+
+    async fn fetched(&self, ticket: &Ticket, served: Result<(), String>) {
+        // No reason to keep the machine waiting: it asks more than once.
+        if let Err(refusal) = self.decided.fetched(&*self.desk, ticket, served).await {
+            tracing::debug!(server = ticket.server, %refusal, "not recorded that its image is being fetched");
+        }
+    }
+
     /// Ignition and user data, by the desk's word of now or a moment ago.
     pub(crate) async fn user_data(&self, ticket: &Ticket) -> Result<UserData, Refusal> {
         self.decided.user_data(&*self.desk, ticket).await

@@ -63,6 +63,10 @@ impl Desk for EngineDesk {
         self.slot.controller()?.target(ticket).await
     }
 
+    async fn fetched(&self, ticket: &Ticket, served: Result<(), String>) -> Result<(), Refusal> {
+        self.slot.controller()?.fetched(ticket, served).await
+    }
+
     async fn user_data(&self, ticket: &Ticket) -> Result<UserData, Refusal> {
         self.slot.controller()?.user_data(ticket).await
     }

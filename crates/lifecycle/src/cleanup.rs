@@ -178,7 +178,7 @@ pub(crate) fn decide(o: &Observed) -> Decision {
     if let (Some(serial), Some(run)) = (&under_way, &o.run)
         && (is_waived(o) || !Erasures::of(run).may_begin_more(run))
     {
-        return follow(base, serial.clone());
+        return follow(o, base, serial.clone());
     }
     if let Some(run) = o.run.as_ref().filter(|run| is_by_probe(run))
         && let Some(doing) = probed::pursue(o, run, &base)
@@ -190,7 +190,7 @@ pub(crate) fn decide(o: &Observed) -> Decision {
     };
     if machine.power != PowerState::Off {
         if let Some(serial) = under_way {
-            return follow(base, serial);
+            return follow(o, base, serial);
         }
         return found_running(o, base);
     }
@@ -211,7 +211,7 @@ pub(crate) fn decide(o: &Observed) -> Decision {
         Some(read) if read.unread.is_empty() && is_recent(read) => read,
         Some(read) if !read.unread.is_empty() && after(read.read_at, UNREAD) > o.now => {
             if let Some(serial) = under_way {
-                return follow(base, serial);
+                return follow(o, base, serial);
             }
             let message = format!(
                 "these sections could not be read: {}",
@@ -323,7 +323,7 @@ fn proceed(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) -> Decision
         due = Some(due.map_or(again, |due| due.min(again)));
     }
     match (beside, due) {
-        (Some(serial), _) => follow(base, serial.clone()),
+        (Some(serial), _) => follow(o, base, serial.clone()),
         (None, Some(again)) => base.until(again),
         (None, None) => verdict(o, base, run, sorted),
     }
@@ -548,8 +548,24 @@ pub fn overdue(
     })
 }
 
-fn follow(base: Decision, serial: String) -> Decision {
-    erasing(base).with(Act::FollowErasure { serial })
+fn follow(o: &Observed, base: Decision, serial: String) -> Decision {
+    // Once its task has ended the drive itself is asked, so its place has to be known.
+    let is_listed = o
+        .inventory
+        .as_ref()
+        .is_some_and(|read| read.unread.is_empty() || after(read.read_at, UNREAD) > o.now);
+    if !is_listed {
+        return base.with(Act::ReadInventory);
+    }
+    let base = if is_waived(o) {
+        let message = format!(
+            "the drive {serial} is being erased, and is not handed out before that has ended; then no proof is asked for"
+        );
+        waiting(base, "Erasing", &message)
+    } else {
+        erasing(base)
+    };
+    base.with(Act::FollowErasure { serial })
 }
 
 fn found_running(o: &Observed, base: Decision) -> Decision {

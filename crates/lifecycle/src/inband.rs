@@ -195,7 +195,7 @@ pub fn work(run: &Run) -> Option<Step> {
 }
 
 /// True once the run has, or may have, switched the machine on.
-pub(crate) fn is_up(run: &Run) -> bool {
+pub fn is_up(run: &Run) -> bool {
     run.last(&Step::PowerOn)
         .is_some_and(|done| !matches!(done.outcome, Outcome::Failed | Outcome::NotSent))
 }
@@ -261,6 +261,13 @@ pub(crate) fn pursue(o: &Observed, run: &Run, base: Decision) -> Progress {
     {
         return Progress::Exhausted(format!("the probe called and was given nothing: {why}"));
     }
+    if o.now >= until
+        && let Some(why) = unserved(o, run)
+    {
+        return Progress::Exhausted(format!(
+            "it came for the probe and could not be sent it: {why}"
+        ));
+    }
     if o.now >= until {
         return Progress::Exhausted(format!(
             "it was switched on for the probe and no probe called within {} minutes: it started something else, or does not reach the boot services. See its console",
@@ -274,6 +281,13 @@ pub(crate) fn pursue(o: &Observed, run: &Run, base: Decision) -> Progress {
         );
     }
     Progress::Doing(watch(o, base, since).until(until))
+}
+
+/// Why the machine was not sent what it boots, since this run switched it on.
+pub(crate) fn unserved<'a>(o: &'a Observed, run: &Run) -> Option<&'a str> {
+    let since = run.last(&Step::PowerOn)?.started_at;
+    let (_, why) = o.unserved.as_ref().filter(|(at, _)| *at >= since)?;
+    Some(why)
 }
 
 fn bring_up(o: &Observed, run: &Run, base: Decision) -> Progress {
@@ -375,6 +389,8 @@ pub struct Caller {
     pub start: String,
     /// Drives that it sees.
     pub drives: Vec<SeenDrive>,
+    /// Storage controllers that it has no driver for.
+    pub unseen: Vec<String>,
 }
 
 /// A drive as a probe sees it.
@@ -509,7 +525,8 @@ pub fn grant(o: &Observed, caller: &Caller) -> Grant {
     let Some(listed) = fresh else {
         return Grant::Wait;
     };
-    let (drives, left_out) = named(&caller.drives, &cleanup::sort(listed, &[]));
+    let (drives, mut left_out) = named(&caller.drives, &cleanup::sort(listed, &[]));
+    left_out.extend(caller.unseen.iter().map(|controller| behind(controller)));
     match (work, run.kind) {
         (Step::ProbeErase, Kind::Cleaning) => {
             let due = o.record.claim.is_none()
@@ -542,6 +559,35 @@ pub fn grant(o: &Observed, caller: &Caller) -> Grant {
             }
         }
         _ => Grant::Refuse("the work does not belong to this kind of run".into()),
+    }
+}
+
+/// What a probe that is told to wait waits for.
+pub fn waits_for(o: &Observed) -> String {
+    if let Some(brake) = &o.guard.brake {
+        return format!("what destroys is paused: {brake}");
+    }
+    match &o.inventory {
+        Some(read) if !read.unread.is_empty() => format!(
+            "the BMC's list of its drives could not be read: {}",
+            read.unread.join(", ")
+        ),
+        _ => "the BMC's list of its drives has not been read since the probe called".to_owned(),
+    }
+}
+
+/// What a controller without a driver hides, in the place of a drive.
+fn behind(controller: &str) -> LeftOut {
+    let attachment = Attachment::Unseen;
+    LeftOut {
+        drive: SeenDrive {
+            model: controller.to_owned(),
+            attachment,
+            ..SeenDrive::default()
+        },
+        why: format!(
+            "any behind the storage controller {controller}, which the probe's kernel has no driver for"
+        ),
     }
 }
 

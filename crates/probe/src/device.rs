@@ -13,6 +13,10 @@ use std::time::Duration;
 pub trait BlockDevice: Send + Sync {
     /// Bytes.
     fn size(&self) -> u64;
+    /// Bytes of the blocks that it counts in.
+    fn block_size(&self) -> u64 {
+        512
+    }
     /// Fills `buffer` from `offset`.
     ///
     /// # Errors

@@ -35,6 +35,7 @@ pub fn machine(root: &Root) -> Machine {
             .filter(|drive| !drive.is_optical() && !drive.is_empty_slot())
             .map(drives::Found::name)
             .collect::<Vec<DriveName>>(),
+        unseen: pci::unseen_storage(&pci::devices(root)),
     }
 }
 

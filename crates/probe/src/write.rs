@@ -182,6 +182,12 @@ fn write(
                         "the image has neither a boot sector nor a partition table, so it is no disk image; nothing was written".to_owned(),
                     ));
                 }
+                if let Some(other) = other_blocks(&head, block.block_size()) {
+                    return Err(Unwritten::Stopped(format!(
+                        "the image's partition table is for blocks of {other} bytes, and the drive counts in {}: nothing would find it there; nothing was written. Take an image for such drives, or have the drive formatted with blocks of {other} bytes",
+                        block.block_size()
+                    )));
+                }
                 // What the old system left at both ends must not be found by the new one.
                 wipe_ends(block).map_err(text)?;
             } else {
@@ -223,6 +229,19 @@ fn write(
 fn is_disk(head: &[u8]) -> bool {
     let at = |at: usize, mark: &[u8]| head.get(at..).is_some_and(|rest| rest.starts_with(mark));
     at(510, &[0x55, 0xaa]) || at(512, b"EFI PART") || at(4096, b"EFI PART")
+}
+
+/// The blocks that a GPT is made for, where they are not the drive's: it stands in the second block.
+fn other_blocks(head: &[u8], of_drive: u64) -> Option<u64> {
+    let has = |size: u64| {
+        let at = usize::try_from(size).unwrap_or(usize::MAX);
+        head.get(at..)
+            .is_some_and(|rest| rest.starts_with(b"EFI PART"))
+    };
+    if has(of_drive) {
+        return None;
+    }
+    [512, 4096].into_iter().find(|size| has(*size))
 }
 
 fn read_back(

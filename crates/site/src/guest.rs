@@ -36,8 +36,10 @@ done
 url=$(grep -o 'http://[^ ]*' /mnt/user-data)
 [ -z "$url" ] && url=$(grep -o 'callback=[^ ]*' /proc/cmdline | cut -d= -f2)
 echo "guest: user data says $url" > /dev/ttyS0
+start=$(cat /proc/sys/kernel/random/boot_id)
 while true; do
-  wget -q -O /dev/null "$url/$(cat /sys/class/dmi/id/product_uuid)" && echo "guest: called back" > /dev/ttyS0
+  said=$(wget -q -O - "$url/$(cat /sys/class/dmi/id/product_uuid)/$start") && echo "guest: called back" > /dev/ttyS0
+  [ "$said" = restart ] && reboot -f
   sleep 5
 done
 "#;

@@ -1,6 +1,7 @@
 //! A server of images, which also hears the systems that were installed from them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,8 +16,40 @@ pub type File = (&'static str, Vec<u8>);
 /// Serves files below `/image/`, whole, and remembers every other path that is asked for. Dropped, it ends.
 #[derive(Debug)]
 pub struct Images {
-    heard: Arc<Mutex<Vec<String>>>,
+    heard: Arc<Mutex<Heard>>,
     task: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    paths: Vec<String>,
+    /// Machines whose system is told to start again, by UUID.
+    restart: Vec<String>,
+}
+
+// === impl Heard ===
+
+impl Heard {
+    /// What a system that calls at `path` is told.
+    fn call(&mut self, path: &str) -> &'static [u8] {
+        let path = path.to_ascii_lowercase();
+        let told = self.restart.iter().position(|uuid| path.contains(uuid));
+        self.paths.push(path);
+        match told {
+            Some(at) => {
+                self.restart.swap_remove(at);
+                b"restart\n"
+            }
+            None => b"heard\n",
+        }
+    }
+
+    /// The paths below `below` that name `uuid`.
+    fn of<'a>(&'a self, below: &'a str, uuid: &str) -> impl Iterator<Item = &'a str> {
+        let uuid = uuid.to_ascii_lowercase();
+        let paths = self.paths.iter().map(String::as_str);
+        paths.filter(move |path| path.starts_with(below) && path.contains(&uuid))
+    }
 }
 
 // === impl Images ===
@@ -36,7 +69,7 @@ impl Images {
                 address: format!("{SERVER}:{}", Self::PORT),
                 source,
             })?;
-        let heard = Arc::default();
+        let heard = Arc::<Mutex<Heard>>::default();
         let task = tokio::spawn(accept(listener, files.into(), Arc::clone(&heard)));
         Ok(Self { heard, task })
     }
@@ -48,13 +81,18 @@ impl Images {
 
     /// Whether a path was asked for that begins with `below` and names `uuid`.
     pub fn heard(&self, below: &str, uuid: &str) -> bool {
-        let uuid = uuid.to_ascii_lowercase();
-        self.heard
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|path| path.to_ascii_lowercase())
-            .any(|path| path.starts_with(below) && path.contains(&uuid))
+        lock(&self.heard).of(below, uuid).next().is_some()
+    }
+
+    /// How often the system of `uuid` that calls below `below` has been started: each start calls at a path of its own.
+    pub fn starts(&self, below: &str, uuid: &str) -> usize {
+        let heard = lock(&self.heard);
+        heard.of(below, uuid).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Tells the system of `uuid` to restart its machine when it calls next: by itself, with nobody outside who knows.
+    pub fn restart(&self, uuid: &str) {
+        lock(&self.heard).restart.push(uuid.to_ascii_lowercase());
     }
 }
 
@@ -64,7 +102,11 @@ impl Drop for Images {
     }
 }
 
-async fn accept(listener: TcpListener, files: Arc<[File]>, heard: Arc<Mutex<Vec<String>>>) {
+fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn accept(listener: TcpListener, files: Arc<[File]>, heard: Arc<Mutex<Heard>>) {
     while let Ok((stream, _)) = listener.accept().await {
         let (files, heard) = (Arc::clone(&files), Arc::clone(&heard));
         tokio::spawn(async move {
@@ -77,7 +119,7 @@ async fn accept(listener: TcpListener, files: Arc<[File]>, heard: Arc<Mutex<Vec<
 async fn answer(
     mut stream: TcpStream,
     files: &[File],
-    heard: &Mutex<Vec<String>>,
+    heard: &Mutex<Heard>,
 ) -> std::io::Result<()> {
     let mut piece = [0; 8192];
     let length = stream.read(&mut piece).await?;
@@ -90,13 +132,7 @@ async fn answer(
             Some((_, bytes)) => ("200 OK", bytes),
             None => ("404 Not Found", b"no such image\n"),
         },
-        None => {
-            heard
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(path.to_owned());
-            ("200 OK", b"heard\n")
-        }
+        None => ("200 OK", lock(heard).call(path)),
     };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",

@@ -29,6 +29,8 @@ pub struct Machine {
     pub macs: Vec<String>,
     /// Drives.
     pub drives: Vec<DriveName>,
+    /// Storage controllers that no driver has taken: what is behind them is not among the drives. For people.
+    pub unseen: Vec<String>,
 }
 
 /// A drive by what does not change from boot to boot.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// A BMC is noticed to be dead within a minute; the test's own machine may be slow.
 const A_MINUTE: Duration = Duration::from_secs(75);
 
-async fn create<K>(api: &Api<K>, object: Value) -> K
+pub(super) async fn create<K>(api: &Api<K>, object: Value) -> K
 where
     K: serde::de::DeserializeOwned + Clone + std::fmt::Debug + serde::Serialize,
 {
@@ -25,7 +25,7 @@ where
 }
 
 /// A BMC object for `machine` with its address inline, and credentials from the Secret `secret` of the laboratory.
-async fn bmc_by_address(
+pub(super) async fn bmc_by_address(
     lab: &Lab,
     name: &str,
     machine: &MachineHandle,
@@ -43,7 +43,7 @@ async fn bmc_by_address(
     create(&lab.all(), object).await
 }
 
-async fn secret(lab: &Lab, name: &str, user: &str, password: &str) {
+pub(super) async fn secret(lab: &Lab, name: &str, user: &str, password: &str) {
     let object = json!({
         "metadata": { "name": name },
         "stringData": { "username": user, "password": password },
@@ -51,7 +51,7 @@ async fn secret(lab: &Lab, name: &str, user: &str, password: &str) {
     create::<Secret>(&lab.here(), object).await;
 }
 
-fn ready<'a>(world: &'a World, bmc: &str) -> (&'a str, &'a str, &'a str) {
+pub(super) fn ready<'a>(world: &'a World, bmc: &str) -> (&'a str, &'a str, &'a str) {
     let ready = world.bmc_condition(bmc, "Ready");
     ready.map_or(("", "", ""), |ready| {
         (
@@ -62,11 +62,11 @@ fn ready<'a>(world: &'a World, bmc: &str) -> (&'a str, &'a str, &'a str) {
     })
 }
 
-fn is_ready(world: &World, bmc: &str) -> bool {
+pub(super) fn is_ready(world: &World, bmc: &str) -> bool {
     ready(world, bmc).0 == "True"
 }
 
-fn fails_by<'a>(bmc: &'a str, reason: &'a str) -> impl Fn(&World) -> bool + 'a {
+pub(super) fn fails_by<'a>(bmc: &'a str, reason: &'a str) -> impl Fn(&World) -> bool + 'a {
     move |world| ready(world, bmc).1 == reason && ready(world, bmc).0 == "False"
 }
 
@@ -481,6 +481,26 @@ async fn hung_bmcs_cost_the_others_nothing() {
         "{:?}",
         began.elapsed()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bmcs_that_answer_and_hang_at_the_login_hold_no_place_from_the_others() {
+    let lab = Lab::start()
+        .servers(12)
+        .small()
+        .engine(|config| config.onboarding = 2)
+        .idle()
+        .await;
+    for (number, machine) in lab.fleet().machines().take(6).enumerate() {
+        // Where the login is, or what it is for.
+        let path = ["/redfish/v1/SessionService/Sessions", "/redfish/v1/Systems"];
+        let hang = Rule::new(Effect::Hang).path(path[number % 2]);
+        machine.add_fault(hang).unwrap();
+    }
+    lab.plug_in().await;
+    // Each of them hangs for half a minute at least, and two of them would have both places.
+    lab.within(Duration::from_secs(25), |world| world.available() == 6)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

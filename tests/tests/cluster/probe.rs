@@ -57,6 +57,7 @@ impl Probe {
                     serial_number: machine.serial(),
                     macs: Vec::new(),
                     drives: drives(&machine),
+                    unseen: Vec::new(),
                 },
                 boot_id: "start-1".into(),
                 version: "test".into(),

@@ -194,6 +194,8 @@ async fn diskless(run: &Running, n: usize) {
     .await;
     run.called_back(n, "/diskless/").await;
     run.say(&format!("m{n}: the system without a disk runs"));
+    run.restarts_itself(n, "/diskless/").await;
+    run.say(&format!("m{n}: it restarted by itself, and runs again"));
     let boot = run
         .get(METAL, "ServerBootConfiguration", Some("team"), &claim)
         .await

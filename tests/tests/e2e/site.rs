@@ -327,6 +327,20 @@ impl Running {
         }
     }
 
+    /// The system of a machine restarts by itself, and is there again.
+    pub async fn restarts_itself(&self, number: usize, below: &str) {
+        let uuid = self.fleet.machine(number).systems()[0].uuid.to_string();
+        let (begun, before) = (Instant::now(), self.images.starts(below, &uuid));
+        self.images.restart(&uuid);
+        while self.images.starts(below, &uuid) == before {
+            if begun.elapsed() > Duration::from_secs(360) {
+                self.show(number).await;
+                panic!("m{number}: its system restarted and did not come back");
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
     async fn runs(&self, server: &str) -> Vec<Value> {
         let object =
             json!({"apiVersion": "corten.dev/v1alpha1", "kind": "ServerRun", "metadata": {}});

@@ -51,9 +51,12 @@ impl Made {
     }
 }
 
-/// Makes them, one at a time: what is under way has the image in memory.
+/// Makes them, one at a time: what is under way has the image in memory. What is made already waits for nobody.
 #[derive(Debug, Default)]
-pub(super) struct Workshop(Mutex<HashMap<(String, &'static str), Made>>);
+pub(super) struct Workshop {
+    made: parking_lot::Mutex<HashMap<(String, &'static str), Made>>,
+    bench: Mutex<()>,
+}
 
 impl Workshop {
     /// `image` as `wanted` ([`name::EFI`] or [`name::ISO`]).
@@ -63,10 +66,15 @@ impl Workshop {
         image: &Resolved,
         wanted: &'static str,
     ) -> Result<Made, Refusal> {
-        let mut made = self.0.lock().await;
         let key = (image.digest.clone(), wanted);
-        if let Some(known) = made.get(&key) {
-            return Ok(known.clone());
+        let known = || self.made.lock().get(&key).cloned();
+        if let Some(known) = known() {
+            return Ok(known);
+        }
+        let _bench = self.bench.lock().await;
+        // Who was before us may have made it.
+        if let Some(known) = known() {
+            return Ok(known);
         }
         let mut files = Vec::new();
         let parts: &[&str] = match image.kind {
@@ -100,6 +108,7 @@ impl Workshop {
             .store(None, None, limit, stream::iter([Ok(Bytes::from(bytes))]))
             .await
             .map_err(|error| Refusal::NotNow(error.to_string()))?;
+        let mut made = self.made.lock();
         if made.len() >= MANY {
             made.retain(|(digest, _), _| images.get(digest).is_some());
         }

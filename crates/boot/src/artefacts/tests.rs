@@ -54,9 +54,13 @@ fn store(folder: &Path) -> Store {
     .with_root_certificates(rustls::RootCertStore::empty())
     .with_no_client_auth();
     let cache = Arc::new(Cache::open(&folder.join("cache"), 1 << 20).unwrap());
+    let options = Options {
+        networks: crate::image::tests::loopback(),
+        ..Options::default()
+    };
     Store::new(
         Some(Ramdisk::open(&folder.join("ramdisk")).unwrap()),
-        Arc::new(Images::new(cache, tls, Options::default()).unwrap()),
+        Arc::new(Images::new(cache, tls, options).unwrap()),
     )
 }
 

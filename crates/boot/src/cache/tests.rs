@@ -157,3 +157,41 @@ async fn the_least_used_goes_first_and_what_is_held_never() {
     assert!(cache.store(None, None, 10, stream(b"dddd")).await.is_ok());
     assert!(held.path.exists());
 }
+
+#[tokio::test]
+async fn what_arrives_counts_from_its_first_byte_and_no_longer_than_it_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 100).unwrap();
+    let (mut feed, slow) = futures::channel::mpsc::channel::<Result<Bytes, Failure>>(1);
+    let first = cache.store(None, None, 100, slow);
+    tokio::pin!(first);
+    feed.try_send(Ok(Bytes::from_static(&[1; 80]))).unwrap();
+    assert!(futures::poll!(&mut first).is_pending());
+    while cache.arriving.load(Ordering::Relaxed) < 80 {
+        tokio::task::yield_now().await;
+        assert!(futures::poll!(&mut first).is_pending());
+    }
+    let second = cache.store(None, None, 100, stream(&[2; 30])).await;
+    assert!(matches!(second, Err(CacheError::Full)), "{second:?}");
+    drop(feed);
+    first.await.unwrap();
+    assert_eq!(cache.arriving.load(Ordering::Relaxed), 0);
+    // The first may go now, since nobody holds it.
+    cache
+        .store(None, None, 100, stream(&[2; 30]))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_in_drops_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 1 << 20).unwrap();
+    let drops = futures::stream::unfold((), |()| async {
+        tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+        Some((Ok::<_, Failure>(Bytes::from_static(b"x")), ()))
+    });
+    let came = cache.store(None, None, 1 << 20, Box::pin(drops)).await;
+    assert!(matches!(came, Err(CacheError::Slow)), "{came:?}");
+    assert_eq!(files(folder.path()), 0);
+}

@@ -11,6 +11,11 @@ pub enum ImageError {
     /// The registry or server wants a login, or refuses the one that it got.
     #[error("{0} asks for a login that is not given, or refuses it")]
     Login(String),
+    /// It is at an address that images are not fetched from.
+    #[error(
+        "no image is fetched from {0}: it is this host itself, on its link, or outside of --image-network"
+    )]
+    NotAllowed(String),
     /// It does not answer, or not as it should for now. Trying again may help.
     #[error("{place} does not answer as it should: {why}")]
     Away {

@@ -1,27 +1,55 @@
 //! HTTP as registries and file servers need it: bounded, with redirects followed by ourselves, so that no login goes to another host.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use http::header::{ACCEPT, AUTHORIZATION, LOCATION};
-use reqwest::{Client, Response, StatusCode};
-use url::Url;
+use reqwest::{Response, StatusCode};
+use url::{Host, Url};
 
 use super::ImageError;
+use super::networks::{Networks, NotAllowed};
 
 /// Most redirects that are followed.
 const REDIRECTS: usize = 5;
 
-pub(super) fn client(tls: rustls::ClientConfig, idle: Duration) -> Result<Client, ImageError> {
-    Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(10))
-        .read_timeout(idle)
-        .user_agent(concat!("corten/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(ImageError::Client)
+/// An HTTP client that asks nobody who is not allowed.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    networks: Networks,
+}
+
+// === impl Client ===
+
+impl Client {
+    pub(super) fn new(
+        tls: rustls::ClientConfig,
+        idle: Duration,
+        networks: Networks,
+    ) -> Result<Self, ImageError> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Arc::new(networks.clone()))
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(idle)
+            .user_agent(concat!("corten/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(ImageError::Client)?;
+        Ok(Self { http, networks })
+    }
+
+    /// An address in a URL is resolved by nobody.
+    fn allows(&self, url: &Url) -> bool {
+        match url.host() {
+            Some(Host::Ipv4(address)) => self.networks.allow(address.into()),
+            Some(Host::Ipv6(address)) => self.networks.allow(address.into()),
+            _ => true,
+        }
+    }
 }
 
 /// The host, for messages: a URL may carry a login or a signed query.
@@ -34,6 +62,9 @@ fn away(url: &Url, error: reqwest::Error) -> ImageError {
     let mut why = error.to_string();
     let mut source = std::error::Error::source(&error);
     while let Some(error) = source {
+        if error.is::<NotAllowed>() {
+            return ImageError::NotAllowed(place(url));
+        }
         why.push_str(&format!(": {error}"));
         source = error.source();
     }
@@ -52,7 +83,10 @@ pub(super) async fn get(
 ) -> Result<Response, ImageError> {
     let mut at = url.clone();
     for _ in 0..=REDIRECTS {
-        let mut request = client.get(at.clone()).header(ACCEPT, accept);
+        if !client.allows(&at) {
+            return Err(ImageError::NotAllowed(place(&at)));
+        }
+        let mut request = client.http.get(at.clone()).header(ACCEPT, accept);
         if let Some(authorization) = authorization
             && at.origin() == url.origin()
         {

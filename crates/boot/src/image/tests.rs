@@ -73,6 +73,11 @@ async fn answer(State(site): State<Arc<Site>>, request: Incoming) -> Response {
     }
 }
 
+/// Where the servers of tests are.
+pub(crate) fn loopback() -> Networks {
+    Networks::only(vec!["127.0.0.0/8".parse().unwrap()])
+}
+
 /// One file at `/file`.
 pub(crate) async fn serve_file(bytes: Vec<u8>) -> ::url::Url {
     let mut site = Site::default();
@@ -98,6 +103,10 @@ fn images(host: &str) -> (tempfile::TempDir, Images) {
 
 /// As after a restart.
 fn reopened(folder: &tempfile::TempDir, insecure: &[&str]) -> Images {
+    within(folder, insecure, loopback())
+}
+
+fn within(folder: &tempfile::TempDir, insecure: &[&str], networks: Networks) -> Images {
     let cache = Arc::new(Cache::open(folder.path(), 1 << 20).unwrap());
     let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
         rustls::crypto::ring::default_provider(),
@@ -108,6 +117,7 @@ fn reopened(folder: &tempfile::TempDir, insecure: &[&str]) -> Images {
     .with_no_client_auth();
     let options = Options {
         insecure: insecure.iter().map(|host| (*host).to_owned()).collect(),
+        networks,
         ..Options::default()
     };
     Images::new(cache, tls, options).unwrap()
@@ -182,6 +192,29 @@ async fn load(
             sha256,
         })
         .await
+}
+
+#[tokio::test]
+async fn nothing_is_asked_of_an_address_that_images_may_not_come_from() {
+    let mut secret = Site::default();
+    secret.files.insert("/secret".into(), b"secret".to_vec());
+    let (place, asked) = serve(secret).await;
+    let (_, port) = place.rsplit_once(':').unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let images = within(&folder, &[], Networks::default());
+    for host in [&place, &format!("localhost:{port}")] {
+        let came = load(&images, host, "/secret", None).await;
+        assert!(matches!(came, Err(ImageError::NotAllowed(_))), "{came:?}");
+    }
+
+    let mut site = Site::default();
+    site.redirects
+        .insert("/away".into(), format!("http://127.0.0.2:{port}/secret"));
+    let (host, _) = serve(site).await;
+    let only = Networks::only(vec!["127.0.0.1/32".parse().unwrap()]);
+    let came = load(&within(&folder, &[], only), &host, "/away", None).await;
+    assert!(matches!(came, Err(ImageError::NotAllowed(_))), "{came:?}");
+    assert_eq!(asked.served.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]

@@ -120,9 +120,10 @@ fn manifest(file: &Held, start: &[u8]) -> Result<Manifest, ImageError> {
     let text = std::str::from_utf8(start).map_err(|_| unknown())?;
     // JSON is YAML.
     serde_saphyr::from_str(text).map_err(|error| {
+        // The parser's words quote what was sent, which may be anybody's answer.
+        let place = error.location().map_or_else(String::new, |at| format!(", line {}", at.line()));
         ImageError::NotBootable(format!(
-            "as a manifest it cannot be read: {}",
-            error.to_string().lines().next().unwrap_or_default()
+            "as a manifest it cannot be read{place}: kernel and initrd, each with url and sha256, and squashfs, commandLine and architecture if need be, are what it may have"
         ))
     })
 }

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
-use super::artefacts::{Artefact, Boot};
+use super::artefacts::{Artefact, Boot, Bootable};
 use super::range::{Part, part};
 use super::stream::Pieces;
 use super::{Peer, Refused, Services};
@@ -83,16 +83,23 @@ pub(super) async fn serve(
         name::GRUB => {
             let config = match &target {
                 Target::LocalDisk => grub::exit(),
-                _ => grub::boot(&services.artefacts.bootable(boot).await?, &links)
-                    .map_err(|error| Refused::Broken(error.to_string()))?,
+                _ => {
+                    let say = |bootable: &Bootable| grub::boot(bootable, &links);
+                    services.said(boot, say).await?
+                }
             };
             Ok(private(Bytes::from(config), "text/plain"))
         }
         _ if target == Target::LocalDisk => {
             Err(Refusal::Nothing("this boot is from the disk".into()).into())
         }
+        // Who only asks how large it is has not fetched it.
+        _ if *method == Method::HEAD => {
+            let found = services.artefacts.open(boot, artefact, None).await?;
+            Ok(answer(found, method, headers))
+        }
         _ => Ok(answer(
-            services.artefacts.open(boot, artefact, None).await?,
+            services.open(boot, artefact).await?,
             method,
             headers,
         )),
@@ -104,8 +111,8 @@ pub(super) async fn script(services: &Services, boot: Boot<'_>) -> Result<String
     if *boot.target == Target::LocalDisk {
         return Ok(ipxe::exit());
     }
-    ipxe::boot(&services.artefacts.bootable(boot).await?, boot.links)
-        .map_err(|error| Refused::Broken(error.to_string()))
+    let say = |bootable: &Bootable| ipxe::boot(bootable, boot.links);
+    services.said(boot, say).await
 }
 
 /// `/boot/{token}/cloud-init/{file}`: NoCloud.

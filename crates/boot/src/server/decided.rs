@@ -33,6 +33,7 @@ struct Memory<T>(Mutex<HashMap<Ticket, (Slot<T>, Instant)>>);
 pub(crate) struct Decided {
     targets: Memory<Target>,
     data: Memory<UserData>,
+    fetched: Memory<()>,
 }
 
 // === impl Decided ===
@@ -51,6 +52,22 @@ impl Decided {
     ) -> Result<UserData, Refusal> {
         self.data.get(ticket, || desk.user_data(ticket)).await
     }
+
+    /// `ticket`'s machine came for its image: told once in each while, however many pieces it asks for.
+    pub(crate) async fn fetched(
+        &self,
+        desk: &dyn Desk,
+        ticket: &Ticket,
+        served: Result<(), String>,
+    ) -> Result<(), Refusal> {
+        // That something went wrong is news at once, and once.
+        if served.is_err() {
+            return desk.fetched(ticket, served).await;
+        }
+        self.fetched
+            .get(ticket, || desk.fetched(ticket, Ok(())))
+            .await
+    }
 }
 
 // === impl Memory ===
@@ -61,14 +78,14 @@ impl<T> Default for Memory<T> {
     }
 }
 
-impl<T: Clone> Memory<T> {
+impl<T: Clone + Send + 'static> Memory<T> {
     async fn get<F: Future<Output = Result<T, Refusal>>>(
         &self,
         ticket: &Ticket,
         ask: impl FnOnce() -> F,
     ) -> Result<T, Refusal> {
-        let slot = self.slot(ticket)?;
-        let mut slot = slot.lock().await;
+        let kept = self.slot(ticket)?;
+        let mut slot = kept.lock().await;
         if let Some((answer, at)) = &*slot
             && at.elapsed() < lasts(answer)
         {
@@ -76,6 +93,9 @@ impl<T: Clone> Memory<T> {
         }
         let answer = ask().await;
         *slot = Some((answer.clone(), Instant::now()));
+        drop(slot);
+        // User data is large, and a secret: it does not stay for the next who asks.
+        tokio::spawn(forget(kept));
         answer
     }
 
@@ -96,6 +116,15 @@ impl<T: Clone> Memory<T> {
             .or_insert_with(|| (Slot::default(), now));
         *at = now;
         Ok(slot.clone())
+    }
+}
+
+/// Drops an answer that nobody is given any more.
+async fn forget<T>(slot: Slot<T>) {
+    tokio::time::sleep(FRESH).await;
+    let mut slot = slot.lock().await;
+    if slot.as_ref().is_some_and(|(_, at)| at.elapsed() >= FRESH) {
+        *slot = None;
     }
 }
 
@@ -150,6 +179,18 @@ mod tests {
             let asked = asked.load(Ordering::SeqCst);
             assert!(asked <= if refused { 12 } else { 6 }, "{asked}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_does_not_stay_longer_than_it_is_given() {
+        let memory = Memory::<Arc<str>>::default();
+        let secret: Arc<str> = "ignition".into();
+        let told = memory.get(&ticket("a"), async || Ok(secret.clone())).await;
+        assert_eq!(told.as_deref(), Ok("ignition"));
+        drop(told);
+        assert_eq!(Arc::strong_count(&secret), 2);
+        tokio::time::sleep(FRESH * 2).await;
+        assert_eq!(Arc::strong_count(&secret), 1);
     }
 
     #[tokio::test]

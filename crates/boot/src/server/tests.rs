@@ -33,6 +33,8 @@ pub(crate) struct TestDesk {
     registered: Mutex<Vec<String>>,
     booted: Mutex<Vec<Option<String>>>,
     local: bool,
+    image: bool,
+    fetched: Mutex<Vec<Result<(), String>>>,
     /// How often it was asked what a boot boots.
     asked: std::sync::atomic::AtomicUsize,
 }
@@ -49,8 +51,16 @@ impl Desk for TestDesk {
             "over" => Err(Refusal::NotDue("that boot is over".into())),
             "standby" => Err(Refusal::NotNow("standby".into())),
             _ if self.local => Ok(Target::LocalDisk),
+            _ if self.image => Ok(Target::Image {
+                reference: "http://images.test/a".into(),
+                digest: "d".into(),
+            }),
             _ => Ok(Target::Probe),
         }
+    }
+    async fn fetched(&self, _: &Ticket, served: Result<(), String>) -> Result<(), Refusal> {
+        self.fetched.lock().push(served);
+        Ok(())
     }
     async fn user_data(&self, ticket: &Ticket) -> Result<UserData, Refusal> {
         self.target(ticket).await?;
@@ -248,6 +258,29 @@ impl Running {
             .unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
+}
+
+#[tokio::test]
+async fn an_image_counts_as_fetched_when_it_is_sent_and_not_when_it_is_asked_for() {
+    let desk = TestDesk {
+        image: true,
+        ..TestDesk::default()
+    };
+    let server = start(desk, Limits::default()).await;
+    let told = || std::mem::take(&mut *server.desk.fetched.lock());
+    let head = server.http.head(server.boot("boot.efi")).send().await;
+    assert_eq!(head.unwrap().status(), 200);
+    assert_eq!(server.get(server.boot("boot.ipxe")).await.0, 200);
+    assert_eq!(told(), []);
+
+    assert_eq!(server.get(server.boot("boot.iso")).await.0, 404);
+    let why = "boot.iso: nothing there: no such artefact".to_owned();
+    assert_eq!(told(), [Err(why)]);
+
+    for _ in 0..3 {
+        assert_eq!(server.get(server.boot("boot.efi")).await.0, 200);
+    }
+    assert_eq!(told(), [Ok(())]);
 }
 
 pub(crate) fn window() -> Window {

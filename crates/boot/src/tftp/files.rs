@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::TftpConfig;
 use crate::links::name;
-use crate::server::{Boot, Piece, Refused, Services, chain};
+use crate::server::{Boot, Bootable, Piece, Refused, Services, chain};
 use crate::token::Purpose;
 use crate::{Refusal, grub, ipxe, machine};
 
@@ -74,8 +74,8 @@ pub(super) async fn open(
                 target: &target,
                 links: &links,
             };
-            let config = grub::boot(&services.artefacts.bootable(boot).await?, &links)
-                .map_err(|error| Refused::Broken(error.to_string()))?;
+            let say = |bootable: &Bootable| grub::boot(bootable, &links);
+            let config = services.said(boot, say).await?;
             Ok(vec![Piece::Bytes(Bytes::from(config))])
         }
         Wanted::Artefact { token, name } => {
@@ -92,7 +92,7 @@ pub(super) async fn open(
                 target: &target,
                 links: &links,
             };
-            Ok(services.artefacts.open(boot, &name, None).await?.pieces)
+            Ok(services.open(boot, &name).await?.pieces)
         }
     }
 }

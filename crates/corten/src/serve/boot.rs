@@ -7,12 +7,13 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use corten_boot::artefacts::{Ramdisk, Store};
 use corten_boot::cache::Cache;
-use corten_boot::image::{Images, Options};
+use corten_boot::image::{Images, Options, networks::Networks};
 use corten_boot::links::{PublicAddress, SecureAddress};
 use corten_boot::server::Limits;
 use corten_boot::tftp::TftpConfig;
 use corten_boot::token::{KeyRing, Keys};
 use corten_engine::{BootServices, EngineDesk};
+use ipnet::IpNet;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
@@ -166,6 +167,17 @@ pub struct Args {
         help_heading = "Boot services"
     )]
     pub boot_key_secret: String,
+    /// Networks that images and what registries redirect to may come from, each checked after its name was resolved; may be repeated. Without it all but
+    /// this host itself and its link: a claim's author says what is fetched from here, so name those of your registries where BMCs can be reached.
+    #[arg(
+        long,
+        env = "CORTEN_IMAGE_NETWORK",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        requires = "boot_address",
+        help_heading = "Boot services"
+    )]
+    pub image_network: Vec<IpNet>,
     /// Registries (host and port) that are spoken to without TLS; may be repeated.
     #[arg(
         long,
@@ -241,6 +253,7 @@ impl Args {
         let options = Options {
             insecure: self.insecure_registry.clone(),
             require_sha256: self.require_image_sha256,
+            networks: Networks::only(self.image_network.clone()),
             ..Options::default()
         };
         let images = Arc::new(Images::new(Arc::new(cache), tls, options).context("images")?);

@@ -85,6 +85,14 @@ impl BmcController {
             }
             Err(error) => {
                 self.remember_refusal(bmc, &connected, &error, memory);
+                let failed = match &error {
+                    LookError::Connect(ConnectError::Gateway(error)) => Some(error),
+                    _ => None,
+                };
+                if matches!(failed, Some(GatewayError::TlsFailed { .. })) {
+                    // Whoever mends it puts another authority into the Secret or a policy, which nothing here watches.
+                    memory.secret_at = None;
+                }
                 Err(error)
             }
         }
@@ -110,9 +118,9 @@ impl BmcController {
         if memory
             .wanted
             .as_ref()
-            .is_some_and(|old| old.host != wanted.host)
+            .is_some_and(|old| (&old.host, &old.protocol) != (&wanted.host, &wanted.protocol))
         {
-            // Another address must show the same machine.
+            // Another address, or another port of it, must show the same machine.
             memory.opened_at = None;
         }
         memory.connected = None;

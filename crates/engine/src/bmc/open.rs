@@ -36,6 +36,9 @@ use crate::{
 /// How long one inventory pass may take; what was read until then is lost, and the server reads it for itself.
 const INVENTORY: Duration = Duration::from_secs(300);
 
+/// Who takes longer to log in and to list its systems waits for that without a place.
+const PROMPT: Duration = Duration::from_secs(3);
+
 const NIL_UUID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A system and what belongs to it.
@@ -53,13 +56,27 @@ impl BmcController {
         let access = Access::Bmc(name.as_str().into());
         let service = greet(connected).await.map_err(ConnectError::Gateway)?;
         // Until the end: what is read is some hundred kilobytes of documents, which only so many BMCs may hold at a time. Not before the
-        // BMC has answered, so that a hung one never holds a place.
-        let _place = if self.has_to_discover(&name) {
-            self.context.onboarding.place().await
-        } else {
-            None
+        // BMC has answered, so that a hung one never holds a place, and not through a login that hangs.
+        let has_to_discover = self.has_to_discover(&name);
+        let mut place = None;
+        if has_to_discover {
+            place = self.context.onboarding.place().await;
+        }
+        let reading = service.systems();
+        tokio::pin!(reading);
+        let systems = match tokio::time::timeout(PROMPT, &mut reading).await {
+            Ok(systems) => systems,
+            Err(_) => {
+                drop(place.take());
+                let systems = reading.await;
+                if has_to_discover && systems.is_ok() {
+                    place = self.context.onboarding.place().await;
+                }
+                systems
+            }
         };
-        let systems = service.systems().await.map_err(ConnectError::Gateway)?;
+        let systems = systems.map_err(ConnectError::Gateway)?;
+        let _place = place;
         let shown = self.place(&name, &access, systems)?;
         if shown.iter().any(|system| self.is_to_be_discovered(system)) {
             // The login worked: written before the long reading, so that a crash in it does not cost the login budget.

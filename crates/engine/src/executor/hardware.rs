@@ -22,8 +22,12 @@ pub trait Hardware: Send + Sync {
         prepared: Self::Prepared,
     ) -> impl Future<Output = Result<Sent, SendError>> + Send;
 
-    /// Asks how the task of a drive's erasure stands. Reads only.
-    fn erasure(&self, task: &str) -> impl Future<Output = Result<Erasure, SendError>> + Send;
+    /// Asks how the task of a drive's erasure stands, and the drive itself once the task has ended. Reads only.
+    fn erasure(
+        &self,
+        serial: &str,
+        task: &str,
+    ) -> impl Future<Output = Result<Erasure, SendError>> + Send;
 }
 
 /// The BMC took it.

@@ -229,7 +229,7 @@ impl Hardware for Iron {
         })
     }
 
-    async fn erasure(&self, _: &str) -> Result<Erasure, SendError> {
+    async fn erasure(&self, _: &str, _: &str) -> Result<Erasure, SendError> {
         Ok(Erasure::Done {
             evidence: "done".into(),
         })

@@ -85,79 +85,99 @@ impl Controller {
 
     pub(crate) async fn target(&self, ticket: &Ticket) -> Result<Target, Refusal> {
         let seen = self.look_at(ticket).await?;
-        let target = self.boots(&seen, ticket)?;
-        if matches!(target, Target::Image { .. }) && !writes(&seen) {
-            self.served(&seen).await;
-        }
-        Ok(target)
+        self.boots(&seen, ticket)
     }
 
-    /// The machine that was switched on for its image asks for it: recorded once, as what shows that it boots it.
-    async fn served(&self, seen: &Seen) {
-        let (Some(run), Some(open)) = (&seen.run, &seen.observed.run) else {
-            return;
-        };
-        let has = |step: &Step| {
-            open.last(step)
-                .is_some_and(|done| done.outcome == Outcome::Succeeded)
-        };
-        let is_due =
-            open.plan.contains(&Step::ServeImage) && has(&Step::PowerOn) && !has(&Step::ServeImage);
-        if !is_due {
-            return;
+    /// The machine that was switched on for its image is sent it: recorded once, as what shows that it boots it. Why it is not sent it is known for
+    /// as long as somebody waits for that.
+    pub(crate) async fn fetched(
+        &self,
+        ticket: &Ticket,
+        served: Result<(), String>,
+    ) -> Result<(), Refusal> {
+        if let Err(why) = &served {
+            tracing::debug!(server = ticket.server, %why, "the machine came for what it boots and was not sent it");
         }
-        let recorded = self
-            .executor
+        self.unserved(&ticket.server, served.as_ref().err().cloned());
+        if served.is_err() {
+            return Ok(());
+        }
+        let seen = self.look_at(ticket).await?;
+        if writes(&seen) {
+            return Ok(());
+        }
+        let (Some(run), Some(open)) = (&seen.run, &seen.observed.run) else {
+            return Ok(());
+        };
+        let is_served = open
+            .last(&Step::ServeImage)
+            .is_some_and(|done| done.outcome == Outcome::Succeeded);
+        // A machine whose power-on was not answered, and which then comes, was switched on.
+        if !open.plan.contains(&Step::ServeImage) || !inband::is_up(open) || is_served {
+            return Ok(());
+        }
+        self.executor
             .reported(
                 run,
                 &Step::ServeImage,
                 StepOutcome::Succeeded,
-                "the boot services were asked for it".into(),
+                "the boot services are sending it".into(),
                 Vec::new(),
             )
-            .await;
-        // No reason to keep the machine waiting: it asks more than once.
-        if let Err(error) = recorded {
-            tracing::debug!(server = %seen.key, %error, "not recorded that its image is being fetched");
-        }
+            .await
+            .map(drop)
+            .map_err(recording)
     }
 
     pub(crate) async fn hello(&self, ticket: &Ticket, hello: &Hello) -> Result<Welcome, Refusal> {
-        if hello.machine.drives.len() > DRIVES {
+        if hello.machine.drives.len() + hello.machine.unseen.len() > DRIVES {
             return Err(Refusal::Conflict(format!(
-                "it lists more than {DRIVES} drives"
+                "it lists more than {DRIVES} drives and controllers"
             )));
         }
         let mut seen = self.look_at(ticket).await?;
         seen.observed.call = Some(self.called(&ticket.server, &hello.boot_id));
         let caller = caller(ticket, hello);
         let grant = inband::grant(&seen.observed, &caller);
-        let refused = match &grant {
-            Grant::Refuse(why) => Some(why.clone()),
-            _ => None,
-        };
-        self.answered(&ticket.server, refused);
         // What it waits for may be that the BMC's list is read anew.
         if grant == Grant::Wait {
             self.ctx.fleet.wake(&ticket.server);
         }
         tracing::info!(server = %seen.key, boot = %hello.boot_id, version = %hello.version, drives = hello.machine.drives.len(), granted = grant.word(), "the probe called");
-        let task = match grant {
+        let waits_for = (grant == Grant::Wait).then(|| inband::waits_for(&seen.observed));
+        let task = self.task_of(ticket, hello, &seen, grant).await;
+        let refused = task.as_ref().err().map(ToString::to_string).or(waits_for);
+        if let Some(why) = &refused {
+            tracing::warn!(server = %seen.key, %why, "nothing is granted");
+        }
+        self.answered(&ticket.server, refused);
+        Ok(Welcome {
+            task: task?,
+            again_seconds: AGAIN,
+        })
+    }
+
+    /// A grant, recorded and put into the probe's words.
+    async fn task_of(
+        &self,
+        ticket: &Ticket,
+        hello: &Hello,
+        seen: &Seen,
+        grant: Grant,
+    ) -> Result<Task, Refusal> {
+        Ok(match grant {
             Grant::Wait => Task::Wait,
             Grant::PowerOff => Task::PowerOff,
-            Grant::Refuse(why) => {
-                tracing::warn!(server = %seen.key, %why, "nothing is granted");
-                return Err(Refusal::NotDue(why));
-            }
+            Grant::Refuse(why) => return Err(Refusal::NotDue(why)),
             Grant::Restarted(step) => {
-                self.restarted(&seen, &step).await?;
+                self.restarted(seen, &step).await?;
                 return Err(Refusal::Conflict(format!(
                     "{step} was granted to an earlier start of the probe"
                 )));
             }
             Grant::Inventory => {
                 self.give(
-                    &seen,
+                    seen,
                     &Step::ProbeInventory,
                     hello,
                     Vec::new(),
@@ -169,7 +189,7 @@ impl Controller {
             Grant::BurnIn(seconds) => {
                 let step = Step::ProbeBurnIn(seconds);
                 let id = self
-                    .give(&seen, &step, hello, Vec::new(), String::new())
+                    .give(seen, &step, hello, Vec::new(), String::new())
                     .await?;
                 Task::BurnIn(BurnIn { id, seconds })
             }
@@ -181,7 +201,7 @@ impl Controller {
                 let entries = drives.iter().map(|serial| leave_given(serial));
                 let entries = entries.chain(left_out.iter().map(left)).collect();
                 let id = self
-                    .give(&seen, &Step::ProbeErase, hello, entries, String::new())
+                    .give(seen, &Step::ProbeErase, hello, entries, String::new())
                     .await?;
                 Task::Erase(EraseGrant {
                     id,
@@ -196,17 +216,13 @@ impl Controller {
                 })
             }
             Grant::Write { drives } => {
-                let write = self.write_grant(&seen, ticket, drives).await?;
+                let write = self.write_grant(seen, ticket, drives).await?;
                 let may = format!("{MAY_WRITE}{}", write.drives.join(BETWEEN));
                 let id = self
-                    .give(&seen, &Step::ProbeWrite, hello, Vec::new(), may)
+                    .give(seen, &Step::ProbeWrite, hello, Vec::new(), may)
                     .await?;
                 Task::Write(WriteGrant { id, ..write })
             }
-        };
-        Ok(Welcome {
-            task,
-            again_seconds: AGAIN,
         })
     }
 
@@ -561,7 +577,9 @@ impl Controller {
         };
         let disk = self.disk(&digest)?;
         let data = self.user_data(ticket).await?;
-        let has_data = data.user_data.is_some() || data.ignition.is_some();
+        let has_data = [&data.user_data, &data.ignition, &data.network_config]
+            .iter()
+            .any(|told| told.is_some());
         Ok(WriteGrant {
             url: links.image(),
             sha256: Some(disk.sha256),
@@ -682,6 +700,7 @@ fn caller(ticket: &Ticket, hello: &Hello) -> inband::Caller {
                 untouchable: drive.untouchable.as_deref().map(short),
             })
             .collect(),
+        unseen: machine.unseen.iter().map(|text| short(text)).collect(),
     }
 }
 
@@ -742,12 +761,17 @@ fn said(report: &Report, done: bool) -> String {
             )
         }
         (Some(write), true) => format!(
-            "{} bytes written to {} in {} s, sha256 {}{}",
+            "{} bytes written to {} in {} s, sha256 {}{}{}",
             write.bytes,
             write.drive.serial_number,
             write.seconds,
             write.sha256,
-            if write.verified { ", read back" } else { "" }
+            if write.verified { ", read back" } else { "" },
+            // Such as that firmware took no boot entry: it is said where somebody looks why another system was started.
+            match report.message.as_str() {
+                "" => String::new(),
+                more => format!("; {more}"),
+            }
         ),
         (None, true) => format!("{} drive(s) reported", report.drives.len()),
         (_, false) => format!("the probe could not do it: {}", report.message),

@@ -100,6 +100,7 @@ fn failure(error: ImageError) -> ImageFailure {
     let reason = match &error {
         ImageError::Missing(_) => "ImageMissing",
         ImageError::Login(_) => "ImageLoginRequired",
+        ImageError::NotAllowed(_) => "ImageOriginNotAllowed",
         ImageError::Away { .. } => "RegistryUnreachable",
         ImageError::Malformed(_) => "ImageMalformed",
         ImageError::Architecture { .. } => "ImageArchitecture",

@@ -16,7 +16,7 @@ use corten_lifecycle::{
 };
 use corten_redfish::{
     Bmc, Document, GatewayError, Priority,
-    inventory::Inventory as Found,
+    inventory::{Drive, Inventory as Found},
     model::{Service, System},
     operations::media,
 };
@@ -397,19 +397,14 @@ impl Controller {
             let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
             return Ok(Some(wait.max(Duration::from_millis(50))));
         }
-        let drives = self
-            .memory
-            .get(&seen.key)
-            .map(|m| m.drives.clone())
-            .unwrap_or_default();
         let machine = Redfish::new(
             bmc.clone(),
             path,
-            drives,
+            self.drives_of(seen),
             seen.observed.record.boot_order.clone(),
             seen.observed.record.notes.identity.clone(),
         )
-        .booting(self.links_of(seen));
+        .booting(self.links_of(seen), at_each_start(&seen.observed));
         let sent = self
             .executor
             .send(run, step, super::observe::before(&seen.observed), &machine)
@@ -431,15 +426,20 @@ impl Controller {
         Ok(None)
     }
 
+    /// As the last inventory found them.
+    fn drives_of(&self, seen: &Seen) -> Arc<Vec<Drive>> {
+        let memory = self.memory.get(&seen.key);
+        memory
+            .map(|memory| memory.drives.clone())
+            .unwrap_or_default()
+    }
+
     async fn follow(&self, seen: &Seen, serial: &str) -> Result<Option<Duration>, ServerError> {
         let (Some(run), Some(bmc), Some(path)) = (&seen.run, &seen.machine.bmc, path(seen)) else {
             return Ok(Some(SILENT));
         };
-        let drives = run
-            .status
-            .as_ref()
-            .map(|s| s.drives.as_slice())
-            .unwrap_or_default();
+        let drives = run.status.as_ref().map(|s| s.drives.as_slice());
+        let drives = drives.unwrap_or_default();
         let drive = drives.iter().find(|d| d.serial_number == serial);
         let task = drive.and_then(|d| d.task.clone());
         let late = cleanup::overdue(
@@ -448,12 +448,32 @@ impl Controller {
             seen.observed.policy.erase_timeout,
         );
         let expected = seen.observed.record.notes.identity.clone();
-        let machine = Redfish::new(bmc.clone(), path, Arc::default(), Vec::new(), expected);
+        let machine = Redfish::new(
+            bmc.clone(),
+            path,
+            self.drives_of(seen),
+            Vec::new(),
+            expected,
+        );
         let ended = match task {
-            Some(task) => machine.erasure(&task).await,
+            Some(task) => machine.erasure(serial, &task).await,
             None => Ok(Erasure::Failed {
                 why: "the BMC gave no task to follow, so nothing shows that it was done".into(),
             }),
+        };
+        // Where the drive is could not be read, so it was not asked.
+        let is_unseen = !self
+            .drives_of(seen)
+            .iter()
+            .any(|d| d.serial_number.as_deref() == Some(serial))
+            && seen
+                .observed
+                .inventory
+                .as_ref()
+                .is_none_or(|read| !read.unread.is_empty());
+        let ended = match ended {
+            Ok(Erasure::Done { .. }) if is_unseen => Ok(Erasure::Running { percent: None }),
+            ended => ended,
         };
         let ended = match (ended, late) {
             // A task that never ends, or is never told of, must not hold the server for ever, nor a person's sign-off.
@@ -530,6 +550,16 @@ pub(super) fn with_links(
 
 fn stepped(done: Result<(), ExecutorError>) -> Result<Option<Duration>, ServerError> {
     done.map(|()| None).map_err(ServerError::Step)
+}
+
+/// Whether what the open run boots is the image of a claim that lives in memory: it is needed at each start.
+fn at_each_start(o: &corten_lifecycle::server::Observed) -> bool {
+    let boots_image = o.run.as_ref().is_some_and(|run| {
+        matches!(run.kind, Kind::Provisioning | Kind::Power)
+            && corten_lifecycle::inband::work(run).is_none()
+    });
+    let claim = o.claim.as_ref().filter(|claim| !claim.deleting);
+    boots_image && claim.is_some_and(|claim| claim.diskless && !claim.written)
 }
 
 /// Where the ComputerSystem is: as the BMC showed it last, else as the spec has it.

@@ -33,6 +33,8 @@ pub(super) struct Redfish {
     expected: Option<Identity>,
     /// Where it finds what it boots, while a run of it is open and boot services are there.
     links: Option<Links>,
+    /// What is booted is needed at each start, not at the next one only.
+    at_each_start: bool,
 }
 
 /// What there is to send, and where the machine that it is for was seen.
@@ -68,12 +70,18 @@ impl Redfish {
             boot_order,
             expected,
             links: None,
+            at_each_start: false,
         }
     }
 
-    /// With the addresses of the boot that the step is for.
-    pub(super) fn booting(self, links: Option<Links>) -> Self {
-        Self { links, ..self }
+    /// With the addresses of the boot that the step is for, and whether each start needs it: a machine without a disk that restarts by itself comes
+    /// back only where its boot target is still set.
+    pub(super) fn booting(self, links: Option<Links>, at_each_start: bool) -> Self {
+        Self {
+            at_each_start: at_each_start && links.is_some(),
+            links,
+            ..self
+        }
     }
 
     fn links(&self) -> Result<&Links, OperationError> {
@@ -105,12 +113,15 @@ impl Redfish {
             return Ok(Due::Call(power::prepare(service, system, kind).await?));
         }
         match step {
-            Step::BootNetworkOnce => network_once(service, system).await,
+            Step::BootNetworkOnce => {
+                let state = boot::BootState::read(system.document());
+                self.boot(service, system, by_network(&state)).await
+            }
             Step::BootHttpOnce => {
                 let at = boot::BootTarget::HttpBootUri(self.links()?.http_boot());
-                once(service, system, at).await
+                self.boot(service, system, at).await
             }
-            Step::BootMediaOnce => once(service, system, boot::BootTarget::Cd).await,
+            Step::BootMediaOnce => self.boot(service, system, boot::BootTarget::Cd).await,
             Step::InsertMedia => insert(service, system, &self.links()?.iso()).await,
             Step::ClearBootOverride => {
                 if boot::BootState::read(system.document()).is_overridden() {
@@ -165,6 +176,27 @@ impl Redfish {
         }
     }
 
+    /// From `target`, at the next start only, or at each where that is needed and the BMC says that it can.
+    async fn boot(
+        &self,
+        service: &Service,
+        system: &System,
+        target: boot::BootTarget,
+    ) -> Result<Due, OperationError> {
+        let state = boot::BootState::read(system.document());
+        let can_last = state.durations.iter().any(|word| word == "Continuous");
+        let wanted = boot::BootOverride::Enabled {
+            target,
+            duration: if self.at_each_start && can_last {
+                boot::BootDuration::Continuous
+            } else {
+                boot::BootDuration::Once
+            },
+            mode: None,
+        };
+        Ok(Due::Call(boot::prepare(service, system, &wanted).await?))
+    }
+
     /// The bay is looked at again: what it holds now must be the drive that is meant.
     async fn erase(
         &self,
@@ -188,8 +220,16 @@ impl Redfish {
             // Asked for before, by us or by somebody, and not over: it is followed where that is possible, and not asked for twice.
             match drive::under_way(&document) {
                 drive::UnderWay::Nothing => {}
-                drive::UnderWay::Erasure(task) => {
+                drive::UnderWay::Erasure(Some(task)) => {
                     return Ok(Due::UnderWay(task.path().to_owned()));
+                }
+                drive::UnderWay::Erasure(None) => {
+                    return Err(OperationError::NotOffered {
+                        what: format!(
+                            "erasing {serial} again: the drive shows an erasure under way, which names no task"
+                        ),
+                        offered: Vec::new(),
+                    });
                 }
                 drive::UnderWay::Other(what) => {
                     return Err(OperationError::NotOffered {
@@ -225,6 +265,38 @@ impl Redfish {
         match read {
             Ok(document) => judge(serial, answer, goes_on, &document),
             Err(error) => Err(unproved(serial, &error.chain())),
+        }
+    }
+
+    /// A task that has ended is not enough: a BMC that was restarted numbers its tasks anew, and the one at the address that was remembered may
+    /// be another's. What it was asked for, and what the drive says now, may not speak against it.
+    async fn proved(
+        &self,
+        service: &Service,
+        serial: &str,
+        task: &str,
+        asked: Option<&str>,
+    ) -> Result<Option<Erasure>, SendError> {
+        let drives = self.drives.iter();
+        let found = drives
+            .filter(|drive| drive.serial_number.as_deref() == Some(serial))
+            .find_map(|drive| Some((drive, drive.path.as_ref()?)));
+        let Some((drive, at)) = found else {
+            return Ok(None);
+        };
+        if let Some(why) = asked.and_then(|asked| is_anothers(drive, at, task, asked)) {
+            return Ok(Some(Erasure::Failed { why }));
+        }
+        let read = service.access().get(at.path(), Priority::Control).await;
+        gate::pass().await;
+        match read {
+            Ok(document) => Ok(contradicts(serial, task, &document)),
+            Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(Some(Erasure::Failed {
+                why: format!(
+                    "the task {task} has ended, and the bay of the drive is not there any more"
+                ),
+            })),
+            Err(error) => Err(SendError::NotSent(error.chain())),
         }
     }
 
@@ -271,7 +343,7 @@ impl Hardware for Redfish {
         Ok(done)
     }
 
-    async fn erasure(&self, task: &str) -> Result<Erasure, SendError> {
+    async fn erasure(&self, serial: &str, task: &str) -> Result<Erasure, SendError> {
         let link =
             Link::parse(task).map_err(|_| SendError::Refused(format!("{task} is no link")))?;
         gate::pass().await;
@@ -283,14 +355,17 @@ impl Hardware for Redfish {
         gate::pass().await;
         match progress {
             Ok(TaskProgress::Running { percent, .. }) => Ok(Erasure::Running { percent }),
-            Ok(TaskProgress::Completed { messages }) => {
+            Ok(TaskProgress::Completed { messages, target }) => {
                 // Tasks of all machines are named alike.
                 let read = self.system().await;
-                let (_, system) = read.map_err(|error| SendError::NotSent(error.chain()))?;
+                let (service, system) = read.map_err(|error| SendError::NotSent(error.chain()))?;
                 is_expected(self.expected.as_ref(), &system.facts()).map_err(SendError::NotSent)?;
-                Ok(Erasure::Done {
+                let other = self
+                    .proved(&service, serial, task, target.as_deref())
+                    .await?;
+                Ok(other.unwrap_or_else(|| Erasure::Done {
                     evidence: format!("task {task} completed{}", said(&messages)),
-                })
+                }))
             }
             Ok(TaskProgress::Failed { state, messages }) => Ok(Erasure::Failed {
                 why: format!("task {task} ended as {state}{}", said(&messages)),
@@ -343,29 +418,13 @@ async fn deliver(service: &Service, step: &Step, due: Due) -> Result<(Sent, bool
     }
 }
 
-/// By the network once: HTTP boot where the machine can and PXE where it cannot.
-async fn network_once(service: &Service, system: &System) -> Result<Due, OperationError> {
-    let state = boot::BootState::read(system.document());
-    let target = if state.allows(&boot::BootTarget::Pxe) {
+/// PXE where the machine can, and HTTP boot where it cannot.
+fn by_network(state: &boot::BootState) -> boot::BootTarget {
+    if state.allows(&boot::BootTarget::Pxe) {
         boot::BootTarget::Pxe
     } else {
         boot::BootTarget::UefiHttp
-    };
-    once(service, system, target).await
-}
-
-/// From `target`, at the next start only.
-async fn once(
-    service: &Service,
-    system: &System,
-    target: boot::BootTarget,
-) -> Result<Due, OperationError> {
-    let wanted = boot::BootOverride::Enabled {
-        target,
-        duration: boot::BootDuration::Once,
-        mode: None,
-    };
-    Ok(Due::Call(boot::prepare(service, system, &wanted).await?))
+    }
 }
 
 /// The image at `url` into a free virtual drive. One that holds it already is left as it is.
@@ -465,6 +524,32 @@ fn judge(serial: &str, answer: &str, goes_on: bool, drive: &Document) -> Result<
     }
 }
 
+/// Why a task that was asked for `asked` is not this drive's erasure, if it surely is not.
+fn is_anothers(drive: &Drive, at: &Link, task: &str, asked: &str) -> Option<String> {
+    let folder = |path: &str| format!("{}/", path.trim_end_matches('/').to_ascii_lowercase());
+    let asked_for = folder(asked);
+    let own = [Some(at), drive.secure_erase.as_ref()];
+    let mut own = own.into_iter().flatten().map(|link| folder(link.path()));
+    (!own.any(|own| asked_for.contains(&own))).then(|| {
+        format!("the task {task} has ended, but it was asked for {asked}: the BMC has numbered its tasks anew, and nothing shows that the drive was erased")
+    })
+}
+
+/// What a drive says against the end of its task.
+fn contradicts(serial: &str, task: &str, drive: &Document) -> Option<Erasure> {
+    if drive.root().text("SerialNumber").as_deref() != Some(serial) {
+        return Some(Erasure::Failed {
+            why: format!(
+                "the task {task} has ended, and the drive's bay does not show it any more"
+            ),
+        });
+    }
+    match drive::under_way(drive) {
+        drive::UnderWay::Erasure(_) => Some(Erasure::Running { percent: None }),
+        _ => None,
+    }
+}
+
 fn unproved(serial: &str, why: &str) -> SendError {
     SendError::Refused(format!(
         "the BMC was asked to erase {serial} and gave no task to follow, and nothing shows that it was done: {why}"
@@ -539,6 +624,32 @@ mod tests {
             Ok(())
         );
         assert_eq!(is_expected(None, &found(other, "4B2W2Y2")), Ok(()));
+    }
+
+    #[test]
+    fn a_task_that_has_ended_counts_only_where_neither_it_nor_the_drive_says_otherwise() {
+        let drive = Drive {
+            secure_erase: Link::parse("/d/1/Actions/Drive.SecureErase").ok(),
+            ..Drive::default()
+        };
+        let at = Link::parse("/d/1").expect("a link");
+        let asked = |asked| is_anothers(&drive, &at, "/tasks/7", asked);
+        assert_eq!(asked("/d/1/Actions/Drive.SecureErase/"), None);
+        let update = "/redfish/v1/UpdateService/Actions/UpdateService.SimpleUpdate";
+        assert!(asked(update).is_some_and(|why| why.contains(update)));
+        assert!(asked("/d/10/Actions/Drive.SecureErase").is_some());
+
+        let says = |operations: Value| {
+            let body = json!({ "SerialNumber": "S1", "Operations": operations });
+            contradicts("S1", "/tasks/7", &Document::new("/d/1", None, body))
+        };
+        assert_eq!(says(json!([])), None);
+        assert_eq!(says(Value::Null), None);
+        let goes_on = json!([{ "OperationName": "Sanitize" }]);
+        assert_eq!(says(goes_on), Some(Erasure::Running { percent: None }));
+        let other = Document::new("/d/1", None, json!({ "SerialNumber": "S2" }));
+        let judged = contradicts("S1", "/tasks/7", &other);
+        assert!(matches!(judged, Some(Erasure::Failed { .. })));
     }
 
     #[test]

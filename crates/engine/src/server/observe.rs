@@ -49,6 +49,8 @@ pub(super) struct Memory {
     pub heard: Option<Timestamp>,
     /// The start of the probe that called last, and since when it does.
     pub call: Option<(String, Call)>,
+    /// When it came last for what it boots and was not sent it, and why.
+    pub unserved: Option<(Timestamp, String)>,
     /// Drives of the recorded inventory, which does not change while the disks are dirty.
     pub known_drives: Option<Arc<Vec<String>>>,
 }
@@ -138,6 +140,7 @@ impl Controller {
             services: self.services(&server),
             heard: Some(memory.heard.unwrap_or(self.began)),
             call: memory.call.map(|(_, call)| call),
+            unserved: memory.unserved,
             answering_since: match &machine.link {
                 Link::Up { since } => Some(*since),
                 _ => None,
@@ -238,6 +241,17 @@ impl Controller {
             && let Some((_, call)) = &mut memory.call
         {
             call.refused = refused;
+        }
+    }
+
+    /// Why a machine that came for what it boots was not sent it; none once it is.
+    pub(crate) fn unserved(&self, server: &str, why: Option<String>) {
+        let key = ObjectKey::cluster(server);
+        let unserved = why.map(|why| (Timestamp::now(), why));
+        if unserved.is_some() {
+            self.memory.entry(key).or_default().unserved = unserved;
+        } else if let Some(mut memory) = self.memory.get_mut(&key) {
+            memory.unserved = None;
         }
     }
 

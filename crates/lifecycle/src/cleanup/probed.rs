@@ -17,7 +17,12 @@ use crate::{
 use super::{Sorted, cleaned, remedy, waiting};
 
 /// Reasons that are shown only after the probe's machine was found off.
-const JUDGED: [&str; 3] = ["DrivesNeverWritten", "MediumInserted", "DrivesUnread"];
+const JUDGED: [&str; 4] = [
+    "DrivesNeverWritten",
+    "EvidenceInsufficient",
+    "MediumInserted",
+    "DrivesUnread",
+];
 
 /// Whether the probe is to do it, and what comes next then.
 pub(super) fn begin(
@@ -144,6 +149,13 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
                 .iter()
                 .any(|(known, _)| *known == drive.serial)
     });
+    // One of the two is wrong, and if it is the probe this is a drive of the machine that nobody erased.
+    let contested: Vec<&str> = run
+        .drives
+        .iter()
+        .filter(|drive| drive.foreign && sorted.local.contains(&drive.serial))
+        .map(named)
+        .collect();
     let never: Vec<String> = sorted
         .untouched
         .iter()
@@ -155,6 +167,15 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
                 .map(|serial| format!("{serial}: in a RAID volume, which was erased as one drive")),
         )
         .collect();
+    if !contested.is_empty() {
+        let message = format!(
+            "the probe may not write drives that the BMC lists as this machine's own, which no policy passes over: {}. All that was not written: {}. {}",
+            contested.join(", "),
+            never.join("; "),
+            remedy()
+        );
+        return waiting(base, "DrivesNeverWritten", &message).until(super::look(o));
+    }
     if !never.is_empty() && !o.policy.ignore_unreachable_drives {
         return waiting(
             base,

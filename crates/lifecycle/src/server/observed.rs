@@ -47,6 +47,8 @@ pub struct Observed {
     pub heard: Option<Timestamp>,
     /// The probe's first call since it was started, as far as this process heard it.
     pub call: Option<Call>,
+    /// When the machine came last for what it boots and was not sent it, and why.
+    pub unserved: Option<(Timestamp, String)>,
     /// Since when the BMC answers, by its condition; a fresh answer gives a failed discovery fresh tries.
     pub answering_since: Option<Timestamp>,
 }
@@ -351,6 +353,8 @@ pub enum Attachment {
     Shared,
     /// Removable.
     Removable,
+    /// No drive but a controller that nothing here has a driver for: what is behind it is seen by nobody.
+    Unseen,
 }
 
 // === impl Attachment ===
@@ -364,6 +368,7 @@ impl Attachment {
             Self::Multipath => Some("reached over several paths"),
             Self::Shared => Some("in an enclosure that other machines reach"),
             Self::Removable => Some("removable"),
+            Self::Unseen => Some("behind a storage controller without a driver"),
         }
     }
 
@@ -375,15 +380,22 @@ impl Attachment {
             Self::Multipath => "multipath",
             Self::Shared => "shared",
             Self::Removable => "removable",
+            Self::Unseen => "unseen",
         }
     }
 
     /// Reads the word; what is unknown counts as local, so that it blocks.
     pub fn parse(text: &str) -> Self {
-        [Self::Fabric, Self::Multipath, Self::Shared, Self::Removable]
-            .into_iter()
-            .find(|attachment| attachment.as_str() == text)
-            .unwrap_or_default()
+        [
+            Self::Fabric,
+            Self::Multipath,
+            Self::Shared,
+            Self::Removable,
+            Self::Unseen,
+        ]
+        .into_iter()
+        .find(|attachment| attachment.as_str() == text)
+        .unwrap_or_default()
     }
 }
 

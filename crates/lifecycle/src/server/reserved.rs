@@ -120,13 +120,7 @@ fn provision(o: &Observed, claim: &Claim, base: Decision, is_off: bool) -> Decis
             None => booting.with(Act::Amend(Amendment::provisioned(&claim.uid))),
             Some(until) if o.now < until => booting.until(until),
             // It is left running: what it started may be anything, and its owner may see to it.
-            Some(_) => not_provisioned(
-                booting,
-                format!(
-                    "it was switched on to boot its image, and nothing of it was fetched within {} minutes: it started something else, or does not reach the boot services. See its console",
-                    o.policy.probe_timeout.as_mins()
-                ),
-            ),
+            Some(_) => not_provisioned(booting, unfetched(o, run)),
         },
         Progress::Exhausted(message) => not_provisioned(booting, message),
     }
@@ -160,6 +154,16 @@ fn unserved(o: &Observed, run: &Run) -> Option<jiff::Timestamp> {
         .last(&Step::PowerOn)
         .map_or(o.now, |done| done.finished_at);
     is_awaited.then(|| after(since, o.policy.probe_timeout))
+}
+
+fn unfetched(o: &Observed, run: &crate::run::Run) -> String {
+    match inband::unserved(o, run) {
+        Some(why) => format!("it came for its image and could not be sent it: {why}"),
+        None => format!(
+            "it was switched on to boot its image, and nothing of it was fetched within {} minutes: it started something else, or does not reach the boot services. See its console",
+            o.policy.probe_timeout.as_mins()
+        ),
+    }
 }
 
 /// How the image is booted is decided when it is, from what the machine shows then.

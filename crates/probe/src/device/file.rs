@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 pub struct FileDevice {
     file: File,
     size: u64,
+    block_size: u64,
     is_block: bool,
 }
 
@@ -27,9 +28,15 @@ impl FileDevice {
         } else {
             metadata.len()
         };
+        let block_size = if is_block {
+            rustix::fs::ioctl_blksszget(&file)?.into()
+        } else {
+            512
+        };
         Ok(Self {
             file,
             size,
+            block_size,
             is_block,
         })
     }
@@ -45,6 +52,10 @@ impl FileDevice {
 impl BlockDevice for FileDevice {
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn block_size(&self) -> u64 {
+        self.block_size
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {

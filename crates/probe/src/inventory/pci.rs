@@ -32,3 +32,54 @@ pub fn devices(root: &Root) -> Vec<PciDevice> {
         })
         .collect()
 }
+
+/// Storage controllers that no driver has taken, each as people look for it. Drives behind them are seen by nobody in here, and an operating system
+/// that has the driver keeps its data on them.
+#[must_use]
+pub fn unseen_storage(devices: &[PciDevice]) -> Vec<String> {
+    // Class codes of PCI: mass storage controllers (01h), and SD host controllers (08h, 05h).
+    let is_storage = |class: &str| {
+        let class = class.trim_start_matches("0x");
+        class.starts_with("01") || class.starts_with("0805")
+    };
+    let alone = devices
+        .iter()
+        .filter(|device| is_storage(&device.class) && device.driver.is_empty());
+    alone
+        .map(|device| {
+            format!(
+                "{} [{}:{}]",
+                device.address, device.vendor_id, device.product_id
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storage_controller_without_a_driver_is_named() {
+        let device = |class: &str, driver: &str| PciDevice {
+            address: "0000:00:17.0".into(),
+            vendor_id: "8086".into(),
+            product_id: "a182".into(),
+            class: class.into(),
+            driver: driver.into(),
+            ..PciDevice::default()
+        };
+        for class in ["0x010601", "0x010802", "0x010400", "0x080501"] {
+            assert_eq!(
+                unseen_storage(&[device(class, "")]),
+                ["0000:00:17.0 [8086:a182]"],
+                "{class}"
+            );
+            assert_eq!(unseen_storage(&[device(class, "ahci")]), [""; 0]);
+        }
+        // A network card, a bridge, a DMA engine.
+        for class in ["0x020000", "0x060400", "0x088000"] {
+            assert_eq!(unseen_storage(&[device(class, "")]), [""; 0], "{class}");
+        }
+    }
+}

@@ -53,6 +53,10 @@ impl BlockDevice for Held<'_> {
         self.block.size()
     }
 
+    fn block_size(&self) -> u64 {
+        self.block.block_size()
+    }
+
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, inside) = Self::split(offset, buffer.len(), head.len());

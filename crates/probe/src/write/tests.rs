@@ -16,14 +16,18 @@ const SIZE: u64 = 24 << 20;
 /// What is written to a drive, in its order: where, and how much.
 type Writes = Arc<Mutex<Vec<(u64, usize)>>>;
 
-struct Bench(Vec<(Found, PathBuf)>, Writes);
+/// Drives, what is written to them, and the size of their blocks.
+struct Bench(Vec<(Found, PathBuf)>, Writes, u64);
 
 /// A file that remembers the order of writes.
-struct Watched(FileDevice, Writes);
+struct Watched(FileDevice, Writes, u64);
 
 impl BlockDevice for Watched {
     fn size(&self) -> u64 {
         self.0.size()
+    }
+    fn block_size(&self) -> u64 {
+        self.2
     }
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.0.read_at(offset, buffer)
@@ -60,7 +64,7 @@ impl World for Bench {
         let (_, path) = self.0.iter().find(|(one, _)| one == found).unwrap();
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         Ok(Device {
-            block: Box::new(Watched(FileDevice::new(file)?, self.1.clone())),
+            block: Box::new(Watched(FileDevice::new(file)?, self.1.clone(), self.2)),
             commands: CommandSet::None,
         })
     }
@@ -90,6 +94,7 @@ fn bench(folder: &tempfile::TempDir, serials: &[&str]) -> Bench {
             })
             .collect(),
         Writes::default(),
+        512,
     )
 }
 
@@ -153,6 +158,26 @@ fn sha256(bytes: &[u8]) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[test]
+fn an_image_for_blocks_of_another_size_than_the_drives_is_not_written() {
+    for (of_image, of_drive) in [(512, 4096), (4096, 512)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bench = bench(&folder, &["A"]);
+        bench.2 = of_drive;
+        let mut image = vec![0; 2 << 20];
+        image[510..512].copy_from_slice(&[0x55, 0xaa]);
+        let at = usize::try_from(of_image).unwrap();
+        image[at..at + 8].copy_from_slice(b"EFI PART");
+        let why = run(&bench, &grant(serial("A")), &image, usize::MAX).unwrap_err();
+        assert!(
+            why.contains(&format!("blocks of {of_image} bytes")),
+            "{why}"
+        );
+        assert!(is_untouched(&bench, 0));
+        assert!(bench.1.lock().unwrap().is_empty());
+    }
 }
 
 #[test]

@@ -37,9 +37,9 @@ pub fn may_be_shared(drive: &Drive) -> bool {
 pub enum UnderWay {
     /// Nothing, or the BMC does not tell (Drive v1.1, `Operations`).
     Nothing,
-    /// It is being erased; the task can be followed.
-    Erasure(Link),
-    /// Something else, or an erasure that names no task: its name.
+    /// It is being erased; the task can be followed, where one is named.
+    Erasure(Option<Link>),
+    /// Something else: its name.
     Other(String),
 }
 
@@ -55,10 +55,10 @@ pub fn under_way(drive: &Document) -> UnderWay {
         let erases = ["erase", "sanitize"]
             .iter()
             .any(|word| lower.contains(word));
-        match operation.link("AssociatedTask").filter(|_| erases) {
-            Some(task) => return UnderWay::Erasure(task),
-            None => other = Some(name),
+        if erases {
+            return UnderWay::Erasure(operation.link("AssociatedTask"));
         }
+        other = Some(name);
     }
     other.map_or(UnderWay::Nothing, UnderWay::Other)
 }
@@ -125,11 +125,11 @@ mod tests {
         let task = json!({"@odata.id": "/tasks/7"});
         assert_eq!(
             says(json!([{"OperationName": "SecureErase", "AssociatedTask": task}])),
-            UnderWay::Erasure(Link::parse("/tasks/7").unwrap())
+            UnderWay::Erasure(Link::parse("/tasks/7").ok())
         );
         assert_eq!(
             says(json!([{"OperationName": "Sanitize"}])),
-            UnderWay::Other("Sanitize".into())
+            UnderWay::Erasure(None)
         );
         assert_eq!(
             says(json!([{"OperationName": "Rebuild", "AssociatedTask": task}])),

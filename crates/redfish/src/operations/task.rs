@@ -18,6 +18,8 @@ pub enum TaskProgress {
     Completed {
         /// What it says, for people.
         messages: Vec<String>,
+        /// What was asked for in the first place: `Payload.TargetUri` (Task v1.3), where the BMC keeps it.
+        target: Option<String>,
     },
     /// Ended badly, or was cancelled.
     Failed {
@@ -53,7 +55,10 @@ impl TaskProgress {
                     state: "Unknown".to_owned(),
                 }
             } else {
-                Self::Completed { messages }
+                Self::Completed {
+                    messages,
+                    target: None,
+                }
             };
         };
         let percent = root
@@ -81,7 +86,8 @@ impl TaskProgress {
             return if critical {
                 Self::Failed { state, messages }
             } else {
-                Self::Completed { messages }
+                let target = root.object("Payload").text("TargetUri");
+                Self::Completed { messages, target }
             };
         }
         Self::Running { percent, state }
@@ -209,6 +215,14 @@ mod tests {
             progress(json!({"TaskState": "Completed", "TaskStatus": "OK"})),
             TaskProgress::Completed { .. }
         ));
+        let asked = json!({"TaskState": "Completed", "Payload": {"TargetUri": "/d/1/Actions/Drive.SecureErase"}});
+        assert_eq!(
+            progress(asked),
+            TaskProgress::Completed {
+                messages: Vec::new(),
+                target: Some("/d/1/Actions/Drive.SecureErase".into())
+            }
+        );
         assert!(matches!(
             progress(json!({"TaskState": "Completed", "TaskStatus": "Critical"})),
             TaskProgress::Failed { .. }

@@ -2,7 +2,7 @@
 
 use crate::machine::node::Override;
 
-use super::command::{CD_PORT, Layout, card_path, cd_path};
+use super::command::{Layout, card_path, cd_path};
 use super::device_path::{BootClass, read_option};
 use super::store::VariableStore;
 
@@ -102,7 +102,7 @@ pub(super) fn apply_order(store: &mut VariableStore, wanted: &[BootClass], layou
     order.sort_by_key(|number| {
         let class = store
             .get(&name(*number))
-            .and_then(|option| read_option(option, CD_PORT, &virtio))
+            .and_then(|option| read_option(option, &virtio))
             .map_or(BootClass::Other, |(_, class)| class);
         wanted
             .iter()
@@ -210,10 +210,7 @@ mod tests {
         assert_eq!(store.get("BootNext"), None, "nothing to boot");
         apply_override(&mut store, Some(&boot("Hdd", None)), &layout(), |n| n == 1);
         let option = store.get("Boot00C0").unwrap().to_vec();
-        assert_eq!(
-            read_option(&option, CD_PORT, &[]).unwrap().1,
-            BootClass::Hdd
-        );
+        assert_eq!(read_option(&option, &[]).unwrap().1, BootClass::Hdd);
         // HD(1,GPT,…)
         let mut system = vec![1, 0, 0, 0, 46, 0, 0, 0, 4, 1, 42, 0];
         system.extend([0; 38]);

@@ -9,13 +9,13 @@ use super::directory::Directory;
 use super::{Bus, Disk, Firmware, Network, Qemu};
 
 /// PCI devices of the root bus, by kind; the rest are QEMU's own.
+const CD_CONTROLLER: u8 = 1;
 const FIRST_CARD: u8 = 3;
 const FIRST_NVME: u8 = 8;
 const FIRST_VIRTIO: u8 = 16;
-/// Where q35 has its AHCI controller.
+/// Where q35 has its AHCI controller, in a machine with SATA disks: one that nothing hangs on would be a place that the probe cannot look into, where
+/// its kernel has no driver for it.
 const AHCI: (u8, u8) = (31, 2);
-/// The AHCI port of the CD drive; disks have those before it.
-pub(super) const CD_PORT: u16 = 5;
 /// The CD drive's name in QMP.
 pub(super) const CD: &str = "cd";
 
@@ -81,7 +81,7 @@ pub(super) fn places(disks: &[Disk], serial: impl Fn(usize) -> String) -> Vec<Pl
 
 /// Device path of the virtual CD drive.
 pub(super) fn cd_path() -> DevicePath {
-    DevicePath::pci(AHCI.0, AHCI.1).sata(CD_PORT)
+    DevicePath::pci(CD_CONTROLLER, 0).scsi()
 }
 
 /// Device path of a network card.
@@ -119,8 +119,11 @@ pub(super) fn words(
     option(&["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]);
     option(&["-nodefaults", "-no-user-config", "-display", "none"]);
     let smm = if qemu.secure_boot { ",smm=on" } else { "" };
+    let has_sata = layout.disks.iter().any(|place| place.disk.bus == Bus::Sata);
+    let sata = if has_sata { "on" } else { "off" };
     // KVM is not asked for: where it is nested it may hang.
-    option(&["-machine", &format!("q35,accel=tcg{smm}"), "-cpu", "max"]);
+    let machine = format!("q35,accel=tcg,sata={sata}{smm}");
+    option(&["-machine", &machine, "-cpu", "max"]);
     option(&["-m", &qemu.memory_mib.to_string(), "-smp", "1"]);
     // A reset and a shutdown stop the machine and say why; what comes next is decided outside.
     option(&["-action", "reboot=shutdown,shutdown=pause"]);
@@ -210,7 +213,9 @@ pub(super) fn words(
             ]),
         }
     }
-    let mut drive = format!("ide-cd,id={CD},bus=ide.{CD_PORT}");
+    let controller = format!("virtio-scsi-pci,id=media,addr={CD_CONTROLLER:#x}");
+    option(&["-device", &controller]);
+    let mut drive = format!("scsi-cd,id={CD},bus=media.0,scsi-id=0,lun=0");
     if let Some(image) = image {
         let file = value(&image.to_string_lossy());
         option(&[

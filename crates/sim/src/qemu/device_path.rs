@@ -33,6 +33,12 @@ impl DevicePath {
         self
     }
 
+    /// The first unit of the first target.
+    pub fn scsi(mut self) -> Self {
+        self.node(3, 2, &[0; 4]);
+        self
+    }
+
     /// The first namespace, without an EUI-64.
     pub fn nvme(mut self) -> Self {
         self.node(3, 23, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -83,9 +89,9 @@ impl DevicePath {
     }
 }
 
-/// The description and kind of a boot option that somebody wrote; none if it is no load option. `cd` is the SATA port of
-/// the CD drive; `virtio` are the PCI devices of virtio disks, whose paths end there.
-pub(crate) fn read_option(option: &[u8], cd: u16, virtio: &[u8]) -> Option<(String, BootClass)> {
+/// The description and kind of a boot option that somebody wrote; none if it is no load option. `virtio` are the PCI devices of virtio disks, whose
+/// paths end there.
+pub(crate) fn read_option(option: &[u8], virtio: &[u8]) -> Option<(String, BootClass)> {
     let rest = option.get(6..)?;
     let description = super::store::from_utf16(rest);
     let mut class = BootClass::Other;
@@ -94,10 +100,10 @@ pub(crate) fn read_option(option: &[u8], cd: u16, virtio: &[u8]) -> Option<(Stri
             (1, 1) if data.get(1).is_some_and(|device| virtio.contains(device)) => {
                 class = BootClass::Hdd;
             }
-            (3, 18) if data.get(..2) == Some(&cd.to_le_bytes()) => class = BootClass::Cd,
             // A namespace, a SATA drive, a partition.
             (3, 18 | 23) | (4, 1) => class = BootClass::Hdd,
-            (4, 2) => class = BootClass::Cd,
+            // Nothing but the CD drive is on SCSI.
+            (3, 2) | (4, 2) => class = BootClass::Cd,
             (3, 12) => class = BootClass::Pxe,
             (3, 13) => class = BootClass::Other,
             (3, 24) => class = BootClass::UefiHttp,
@@ -143,22 +149,22 @@ mod tests {
         let http = DevicePath::pci(3, 0).ipv4(mac).uri("http://10.0.0.1/a.efi");
         let http = http.load_option("HTTP");
         assert_eq!(
-            read_option(&http, 5, &[]),
+            read_option(&http, &[]),
             Some(("HTTP".to_owned(), BootClass::UefiHttp))
         );
-        let cd = DevicePath::pci(31, 2).sata(5).load_option("CD");
+        let cd = DevicePath::pci(1, 0).scsi().load_option("CD");
         assert_eq!(
-            read_option(&cd, 5, &[]),
+            read_option(&cd, &[]),
             Some(("CD".to_owned(), BootClass::Cd))
         );
         let disk = DevicePath::pci(31, 2).sata(0).load_option("Disk");
         assert_eq!(
-            read_option(&disk, 5, &[]),
+            read_option(&disk, &[]),
             Some(("Disk".to_owned(), BootClass::Hdd))
         );
         let disk = DevicePath::pci(4, 0).nvme().load_option("Disk");
         assert_eq!(
-            read_option(&disk, 5, &[]),
+            read_option(&disk, &[]),
             Some(("Disk".to_owned(), BootClass::Hdd))
         );
     }
@@ -166,7 +172,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read_option(&bytes, 5, &[]);
+            let _ = read_option(&bytes, &[]);
         }
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Iron {
     pub stuck: bool,
     /// What a probe sees; the drives if absent.
     pub seen: Option<Vec<SeenDrive>>,
+    /// Storage controllers that the probe has no driver for.
+    pub unseen: Vec<String>,
     pub can: Abilities,
 }
 
@@ -77,6 +79,7 @@ pub(super) struct Bench {
     pub services: Option<Services>,
     pub heard: Option<Timestamp>,
     pub call: Option<Call>,
+    pub unserved: Option<(Timestamp, String)>,
     /// What reached the machine.
     pub sent: Vec<Step>,
     /// What was said.
@@ -144,6 +147,7 @@ impl Bench {
                 media: Vec::new(),
                 stuck: false,
                 seen: None,
+                unseen: Vec::new(),
                 can: Abilities::default(),
             },
             answers: true,
@@ -165,6 +169,7 @@ impl Bench {
             services: None,
             heard: None,
             call: None,
+            unserved: None,
             sent: Vec::new(),
             remarks: Vec::new(),
         }
@@ -323,6 +328,7 @@ impl Bench {
             services: self.services.clone(),
             heard: self.heard,
             call: self.call.clone(),
+            unserved: self.unserved.clone(),
             answering_since: None,
         }
     }
@@ -616,6 +622,7 @@ impl Bench {
                 });
                 seen.collect()
             }),
+            unseen: self.iron.unseen.clone(),
         };
         let started = self.run.as_ref().and_then(|run| run.last(&Step::PowerOn));
         let started = started.map(|done| done.finished_at);

@@ -239,10 +239,25 @@ fn nobody_signs_off_a_drive_that_is_being_erased() {
         bench.pass_time();
     }
     bench.set(names::CLEANED_BY, "jane");
-    assert!(matches!(
-        decide(&bench.observe()).act,
-        Act::FollowErasure { .. }
-    ));
+    let decided = decide(&bench.observe());
+    assert!(matches!(decided.act, Act::FollowErasure { .. }));
+    let said = decided
+        .findings
+        .iter()
+        .find(|f| f.kind == condition::ERASED);
+    assert!(said.is_some_and(|f| f.message.contains("not handed out before that has ended")));
+}
+
+#[test]
+fn who_takes_an_erasure_over_learns_where_the_drive_is_before_its_task_is_believed() {
+    let mut bench = Bench::dirty("a");
+    while bench.sent.is_empty() {
+        bench.step();
+        bench.pass_time();
+    }
+    bench.set(names::CLEANED_BY, "jane");
+    bench.restart();
+    assert_eq!(decide(&bench.observe()).act, Act::ReadInventory);
 }
 
 #[test]

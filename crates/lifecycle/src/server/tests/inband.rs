@@ -117,7 +117,8 @@ fn cleaned_with(seen: Vec<SeenDrive>, also: impl FnOnce(&mut Bench)) -> Bench {
     bench.probe_calls();
     bench.probe_reports(Outcome::Succeeded, Worth::Purge, true);
     for _ in 0..200 {
-        if bench.run.is_none() || bench.reason(condition::ERASED) == "DrivesNeverWritten" {
+        let waits = ["DrivesNeverWritten", "EvidenceInsufficient"];
+        if bench.run.is_none() || waits.contains(&bench.reason(condition::ERASED)) {
             break;
         }
         bench.step();
@@ -244,14 +245,67 @@ fn a_shared_drive_that_the_probe_does_not_see_by_its_name_may_be_any_that_the_bm
 }
 
 #[test]
+fn a_controller_that_the_probe_has_no_driver_for_hides_drives_and_blocks_as_policy_says() {
+    for ignore in [false, true] {
+        // Nobody sees a drive of this machine, or some: what is behind the controller is not among them.
+        for drives in [vec![], vec![seen("D1"), seen("D2")]] {
+            let bench = cleaned_with(drives.clone(), |bench| {
+                if drives.is_empty() {
+                    bench.iron.drives.clear();
+                    bench.known_drives = Some(Vec::new());
+                }
+                bench.iron.unseen = vec!["0000:00:17.0 [8086:a182]".into()];
+                bench.policy.ignore_unreachable_drives = ignore;
+            });
+            assert_eq!(bench.note(names::DIRTY).is_some(), !ignore, "{drives:?}");
+            if !ignore {
+                let said = bench.finding(condition::ERASED).unwrap();
+                assert_eq!(said.reason, "DrivesNeverWritten");
+                assert!(said.message.contains("0000:00:17.0"), "{}", said.message);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_drive_that_the_bmc_lists_as_the_machines_own_and_the_probe_calls_anothers_is_passed_over_by_no_policy()
+ {
+    for attachment in [Attachment::Multipath, Attachment::Removable] {
+        let contested = SeenDrive {
+            attachment,
+            untouchable: Some("not its own".into()),
+            ..seen("D2")
+        };
+        let bench = cleaned_with(vec![seen("D1"), contested], |bench| {
+            bench.policy.ignore_unreachable_drives = true;
+        });
+        assert_eq!(bench.state, Some(ServerState::Cleanup));
+        assert!(bench.note(names::DIRTY).is_some());
+        assert_eq!(bench.reason(condition::ERASED), "DrivesNeverWritten");
+    }
+}
+
+#[test]
 fn who_switches_a_server_on_while_its_proof_is_judged_keeps_it_and_the_proof_is_void() {
+    for reason in ["DrivesNeverWritten", "EvidenceInsufficient"] {
+        keeps_it_and_the_proof_is_void(reason);
+    }
+}
+
+fn keeps_it_and_the_proof_is_void(reason: &str) {
     let fabric = SeenDrive {
         attachment: Attachment::Fabric,
         untouchable: Some("fabric".into()),
         ..seen("F1")
     };
-    let mut bench = cleaned_with(vec![seen("D1"), seen("D2"), fabric], |_| {});
-    assert_eq!(bench.reason(condition::ERASED), "DrivesNeverWritten");
+    let is_unrecorded = reason == "EvidenceInsufficient";
+    let mut bench = cleaned_with(vec![seen("D1"), seen("D2"), fabric], |bench| {
+        if is_unrecorded {
+            bench.known_drives = None;
+            bench.policy.ignore_unreachable_drives = true;
+        }
+    });
+    assert_eq!(bench.reason(condition::ERASED), reason);
     let sent = bench.sent.len();
     bench.now = after(bench.now, SignedDuration::from_hours(30));
     bench.iron.power = PowerState::On;
@@ -321,6 +375,34 @@ fn an_erasure_that_gets_on_is_not_cut_short_and_one_that_stands_still_is() {
     }
     assert_eq!(bench.iron.power, PowerState::Off);
     assert!(bench.note(names::DIRTY).is_some());
+}
+
+#[test]
+fn a_probe_that_waits_and_a_machine_that_is_not_sent_what_it_boots_are_not_said_to_be_silent() {
+    for (waits, said) in [
+        (true, "a section could not be read"),
+        (false, "boot.efi: nothing there"),
+    ] {
+        let mut bench = with_probe(Bench::dirty("a"));
+        until_up(&mut bench);
+        bench.now = after(bench.now, SignedDuration::from_secs(1));
+        if waits {
+            bench.call = Some(crate::server::Call {
+                at: bench.now,
+                refused: Some(said.into()),
+            });
+        } else {
+            bench.unserved = Some((bench.now, said.into()));
+        }
+        bench.now = after(bench.now, bench.policy.probe_timeout);
+        bench.restart();
+        while bench.run.is_some() {
+            bench.step();
+            bench.pass_time();
+        }
+        let message = &bench.closed[0].message;
+        assert!(message.contains(said), "{message}");
+    }
 }
 
 #[test]

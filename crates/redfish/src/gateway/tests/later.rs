@@ -47,7 +47,10 @@ async fn a_task_is_followed_to_its_end_by_whoever_has_its_uri() {
         running(None, ""),
         running(None, ""),
         running(Some(50), "Running"),
-        TaskProgress::Completed { messages: vec![] },
+        TaskProgress::Completed {
+            messages: vec![],
+            target: None,
+        },
         TaskProgress::Failed {
             state: "400".to_owned(),
             messages: vec!["the drive is in use".to_owned()],
