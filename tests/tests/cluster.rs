@@ -8,10 +8,12 @@ mod cluster {
     mod hold;
     mod lab;
     mod life;
+    mod neighbours;
     mod onboarding;
     mod orders;
     mod power;
     mod probe;
     mod refresh;
     mod shards;
+    mod told;
 }
