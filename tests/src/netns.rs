@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-pub use corten_site::{BRIDGE, Dhcp, SERVER};
+pub use corten_site::{BRIDGE, Dhcp, Lldpd, SERVER};
 use corten_site::{Dnsmasq, Namespace};
 
 /// The variable that tells the inner test where it is.
@@ -34,6 +34,7 @@ fn on_path(program: &str) -> bool {
 pub struct Site {
     folder: tempfile::TempDir,
     dnsmasq: Option<Dnsmasq>,
+    switch: Option<Lldpd>,
 }
 
 /// Gives the site when called inside. Outside it runs `test`, the caller's name, inside within `limit`, fails with it, and
@@ -46,6 +47,7 @@ pub fn enter(test: &str, limit: Duration) -> Option<Site> {
         return Some(Site {
             folder: tempfile::tempdir().expect("a folder"),
             dnsmasq: None,
+            switch: None,
         });
     }
     corten_site::remove_leftovers();
@@ -98,6 +100,14 @@ impl Site {
     pub fn dhcp(&mut self, dhcp: &Dhcp) {
         self.stop_dhcp();
         self.dnsmasq = Some(Dnsmasq::start(dhcp, self.folder()).expect("dnsmasq"));
+    }
+
+    /// Starts the switch that the machines hear by LLDP.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn switch(&mut self) {
+        self.switch = Some(Lldpd::start(self.folder()).expect("lldpd"));
     }
 
     /// Ends dnsmasq.

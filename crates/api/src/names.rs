@@ -102,7 +102,8 @@ pub const BOOT_MODE: &str = "corten.dev/boot-mode";
 pub const BOOT_MODE_DISKLESS: &str = "diskless";
 /// [`BOOT_MODE`]: the image is installed once, every later start boots the disk.
 pub const BOOT_MODE_DISK: &str = "disk";
-/// On a Server, ServerClaim or ServerBootConfiguration: how the machine is to boot: `HttpBootUri`, `VirtualMedia` or `Network`.
+/// On a Server, ServerClaim or ServerBootConfiguration: how the machine is to boot: `HttpBootUri`, `VirtualMedia`, `UefiHttp` or
+/// `Network`.
 pub const BOOT_METHOD: &str = "corten.dev/boot-method";
 /// On a ServerBootConfiguration: digest of what its image was resolved to.
 pub const IMAGE_DIGEST: &str = "corten.dev/image-digest";

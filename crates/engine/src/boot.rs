@@ -84,6 +84,7 @@ impl Chosen {
             let method = match planned.step.parse::<Step>().ok()? {
                 Step::BootHttpOnce => BootMethod::HttpBootUri,
                 Step::InsertMedia => BootMethod::VirtualMedia,
+                Step::BootUefiHttpOnce => BootMethod::UefiHttp,
                 Step::BootNetworkOnce => BootMethod::Network,
                 _ => return None,
             };

@@ -42,7 +42,9 @@ pub enum BootMethod {
     HttpBootUri,
     /// An ISO image in a virtual drive.
     VirtualMedia,
-    /// Whatever DHCP says: UEFI HTTP boot or PXE, to the chain address.
+    /// UEFI HTTP boot of the address that DHCP says. Only where it is declared: DHCP may know of PXE alone.
+    UefiHttp,
+    /// Whatever DHCP says: PXE where the machine can, else UEFI HTTP boot.
     Network,
 }
 
@@ -63,21 +65,28 @@ impl BootMethod {
         match self {
             Self::HttpBootUri => "HttpBootUri",
             Self::VirtualMedia => "VirtualMedia",
+            Self::UefiHttp => "UefiHttp",
             Self::Network => "Network",
         }
     }
 
     /// Reads the word.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::HttpBootUri, Self::VirtualMedia, Self::Network]
-            .into_iter()
-            .find(|method| method.as_str().eq_ignore_ascii_case(text.trim()))
+        [
+            Self::HttpBootUri,
+            Self::VirtualMedia,
+            Self::UefiHttp,
+            Self::Network,
+        ]
+        .into_iter()
+        .find(|method| method.as_str().eq_ignore_ascii_case(text.trim()))
     }
 
     fn is_offered(self, can: &Abilities) -> bool {
         match self {
             Self::HttpBootUri => can.http_boot_uri,
             Self::VirtualMedia => can.virtual_media && can.boot_override,
+            Self::UefiHttp => can.uefi_http,
             Self::Network => true,
         }
     }
@@ -87,6 +96,7 @@ impl BootMethod {
         match self {
             Self::HttpBootUri => vec![Step::BootHttpOnce],
             Self::VirtualMedia => vec![Step::InsertMedia, Step::BootMediaOnce],
+            Self::UefiHttp => vec![Step::BootUefiHttpOnce],
             Self::Network if can.boot_override => vec![Step::BootNetworkOnce],
             Self::Network => Vec::new(),
         }
@@ -101,7 +111,7 @@ pub fn choose(can: &Abilities, declared: Option<&str>) -> Result<Choice, String>
     if let Some(text) = declared {
         let Some(method) = BootMethod::parse(text) else {
             return Err(format!(
-                "the annotation {} says {text:?}: HttpBootUri, VirtualMedia and Network are allowed",
+                "the annotation {} says {text:?}: HttpBootUri, VirtualMedia, UefiHttp and Network are allowed",
                 crate::names::BOOT_METHOD
             ));
         };

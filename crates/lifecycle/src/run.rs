@@ -71,6 +71,8 @@ pub enum Step {
     ClearBootOverride,
     /// The next boot, and only it, is UEFI HTTP boot from the boot services' address.
     BootHttpOnce,
+    /// The next boot, and only it, is UEFI HTTP boot from the address that DHCP says.
+    BootUefiHttpOnce,
     /// Puts the boot services' ISO image into a virtual drive.
     InsertMedia,
     /// The next boot, and only it, goes to the virtual drive.
@@ -372,6 +374,7 @@ impl fmt::Display for Step {
             Self::BootNetworkOnce => f.write_str("BootNetworkOnce"),
             Self::ClearBootOverride => f.write_str("ClearBootOverride"),
             Self::BootHttpOnce => f.write_str("BootHttpOnce"),
+            Self::BootUefiHttpOnce => f.write_str("BootUefiHttpOnce"),
             Self::InsertMedia => f.write_str("InsertMedia"),
             Self::BootMediaOnce => f.write_str("BootMediaOnce"),
             Self::ProbeInventory => f.write_str("ProbeInventory"),
@@ -412,6 +415,7 @@ impl FromStr for Step {
             ("BootNetworkOnce", None) => Ok(Self::BootNetworkOnce),
             ("ClearBootOverride", None) => Ok(Self::ClearBootOverride),
             ("BootHttpOnce", None) => Ok(Self::BootHttpOnce),
+            ("BootUefiHttpOnce", None) => Ok(Self::BootUefiHttpOnce),
             ("InsertMedia", None) => Ok(Self::InsertMedia),
             ("BootMediaOnce", None) => Ok(Self::BootMediaOnce),
             ("ProbeInventory", None) => Ok(Self::ProbeInventory),
@@ -450,7 +454,10 @@ pub fn settle(intent: &Intent, machine: &Machine) -> Settlement {
             machine.boot_override.map(|set| !set),
             "boot override read again".into(),
         ),
-        Step::BootNetworkOnce | Step::BootHttpOnce | Step::BootMediaOnce => (
+        Step::BootNetworkOnce
+        | Step::BootHttpOnce
+        | Step::BootUefiHttpOnce
+        | Step::BootMediaOnce => (
             // Off, nothing can have used it up; otherwise a missing override tells nothing.
             machine
                 .boot_override

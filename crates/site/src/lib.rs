@@ -7,6 +7,7 @@ mod dhcp;
 mod error;
 pub mod guest;
 mod images;
+mod lldp;
 mod namespace;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use std::path::Path;
 pub use self::dhcp::{Dhcp, Dnsmasq};
 pub use self::error::Error;
 pub use self::images::Images;
+pub use self::lldp::Lldpd;
 pub use self::namespace::{BRIDGE, Namespace, SERVER, remove_leftovers};
 
 /// What is missing here for a site's network, each with why it is needed and how to get it.

@@ -87,6 +87,59 @@ async fn dropped_at(n: usize) -> usize {
     gate.passed()
 }
 
+/// The restart of a BMC with an engine that is dropped at its n-th call, and a second one. Says how many calls the first one tried.
+async fn restart_dropped_at(n: usize) -> usize {
+    let mut lab = Lab::start()
+        .small()
+        .fleet(|fleet| fleet.machines(1))
+        .available()
+        .await;
+    lab.stop_engine().await;
+    let (bmc, machine) = (lab.endpoint(0).to_owned(), lab.fleet().machine(0));
+    machine.record(true);
+    let asked = json!({"metadata": {"annotations": {
+        (names::OPERATION): names::OPERATION_GRACEFUL_RESTART_BMC,
+    }}});
+    lab.edit(&lab.all::<Bmc>(), &bmc, asked).await;
+    let gate = Gate::stopping_at(n);
+    {
+        let lab = &lab;
+        let is_over = |world: &World| {
+            let bmc = world.bmc(&bmc).expect("the BMC");
+            let noted = bmc.metadata.annotations.iter().flatten();
+            noted
+                .into_iter()
+                .all(|(key, _)| key != names::OPERATION && key != names::BMC_RESTART_INTENT)
+        };
+        let mut story = std::pin::pin!(async {
+            lab.eventually(is_over).await;
+        });
+        if lab.engine_until_stopped(gate.clone(), story.as_mut()).await {
+            lab.engine_until_stopped(Gate::counting(), story).await;
+        }
+    }
+    let journal = machine.journal();
+    let restarts = journal.iter().filter(|line| line.contains("Manager.Reset"));
+    assert!(restarts.count() <= 1, "dropped at {n}: {journal:#?}");
+    let touched = journal
+        .iter()
+        .any(|line| line.contains("ComputerSystem.Reset"));
+    assert!(!touched, "dropped at {n}: {journal:#?}");
+    gate.passed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bmc_whose_restart_was_begun_by_an_engine_that_is_gone_is_not_restarted_again() {
+    let calls = restart_dropped_at(usize::MAX - 1).await;
+    let full = std::env::var_os("CORTEN_TEST_FULL").is_some();
+    let every = if full { 1 } else { calls / 8 };
+    stream::iter((0..calls).step_by(every.max(1)))
+        .map(restart_dropped_at)
+        .buffer_unordered(4)
+        .count()
+        .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_dropped_at_its_nth_call_is_followed_by_one_that_does_nothing_twice() {
     let calls = dropped_at(usize::MAX - 1).await;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use corten_site::{Images, guest};
+use corten_site::{Images, Lldpd, guest};
 use corten_tests::netns::{self, Dhcp};
 use corten_tests::skip;
 use serde_json::json;
@@ -22,6 +22,9 @@ fn servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_th
     if let Some(reason) = site::missing(&site::qemu(1)) {
         skip!("{reason}");
     }
+    if let Some(reason) = Lldpd::missing() {
+        println!("skipped: which switch a machine is at: {reason}");
+    }
     let name = "e2e::life::servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_they_boot";
     let Some(mut site) = netns::enter(name, Duration::from_secs(1800)) else {
         return;
@@ -32,7 +35,12 @@ fn servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_th
     files.push(("live.iso", iso));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let methods = [None, Some("Network"), Some("VirtualMedia"), None];
+        let methods = [
+            None,
+            Some("Network"),
+            Some("VirtualMedia"),
+            Some("UefiHttp"),
+        ];
         let dhcp = Dhcp::pxe(site::BOOT_PORT);
         let run = Running::start(&mut site, dhcp, site::qemu(4), files, &methods).await;
         let media = run.fleet.machine(2);
@@ -246,6 +254,14 @@ async fn life(run: &Running, n: usize) {
         nics.to_string().contains("10.77.0."),
         "the address that the probe had is shown: {nics}"
     );
+
+    if run.has_switch {
+        let nics = nics.to_string();
+        assert!(
+            nics.contains(Lldpd::NAME) && nics.contains(&format!("ctap{n}.0")),
+            "the switch and its port are shown: {nics}"
+        );
+    }
 
     // What a tenant leaves on the disk that is not installed to.
     fs::write(&disks[1].path, guest::marked(64 << 20)).unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use corten_boot::ramdisk::{self, KernelSource, Profile};
 use corten_controlplane::{ControlPlane, Options};
 use corten_sim::{Bus, Disk, Fleet, MachineHandle, Network, Qemu, Shape};
-use corten_site::{Images, guest};
+use corten_site::{Images, Lldpd, guest};
 use corten_tests::netns::{self, BRIDGE, Dhcp, SERVER, Site};
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
@@ -70,6 +70,8 @@ pub struct Running {
     pub fleet: Fleet,
     pub images: Images,
     pub log: PathBuf,
+    /// The machines are at a switch that speaks LLDP.
+    pub has_switch: bool,
     begun: Instant,
     _serve: tokio::process::Child,
     _plane: ControlPlane,
@@ -91,14 +93,17 @@ impl Running {
     /// Corten chooses.
     pub async fn start(
         site: &mut Site,
-        dhcp: Dhcp,
+        mut dhcp: Dhcp,
         qemu: Qemu,
         files: Vec<(&'static str, Vec<u8>)>,
         methods: &[Option<&str>],
     ) -> Self {
         let begun = Instant::now();
         let folder = site.folder().to_owned();
-        site.dhcp(&dhcp);
+        let has_switch = Lldpd::missing().is_none();
+        if has_switch {
+            site.switch();
+        }
         let out = folder.join("ramdisk");
         let index = ramdisk::build(&ramdisk::Options {
             kernel: KernelSource::Root("/".into()),
@@ -127,6 +132,14 @@ impl Running {
             .start()
             .await
             .unwrap();
+        for (number, machine) in fleet.machines().enumerate() {
+            if methods.get(number) == Some(&Some("UefiHttp")) {
+                let mac = machine.systems()[0].macs[0].clone();
+                let url = format!("http://{SERVER}:{BOOT_PORT}/httpboot/boot.efi?mac={mac}");
+                dhcp.http_boot.push((mac, url));
+            }
+        }
+        site.dhcp(&dhcp);
         let images = Images::serve(files).await.unwrap();
         let log = folder.join("serve.log");
         let mut running = Self {
@@ -151,6 +164,7 @@ impl Running {
             fleet,
             images,
             log,
+            has_switch,
             begun,
             _plane: plane,
         };

@@ -7,7 +7,7 @@ use corten_api::{
     metal::{Bmc, Server, ServerSpec},
     names,
 };
-use corten_kit::{ObjectKey, conditions};
+use corten_kit::{ObjectKey, conditions, gate};
 use corten_lifecycle::{
     bmc::{Found, Known, Place, Placement, place, watch},
     identity::Identity,
@@ -54,7 +54,9 @@ impl BmcController {
     pub(super) async fn open(&self, bmc: &Bmc, connected: &Connected) -> Result<Seen, LookError> {
         let name = bmc.name_any();
         let access = Access::Bmc(name.as_str().into());
+        gate::pass().await;
         let service = greet(connected).await.map_err(ConnectError::Gateway)?;
+        gate::pass().await;
         // Until the end: what is read is some hundred kilobytes of documents, which only so many BMCs may hold at a time. Not before the
         // BMC has answered, so that a hung one never holds a place, and not through a login that hangs.
         let has_to_discover = self.has_to_discover(&name);
@@ -75,6 +77,7 @@ impl BmcController {
                 systems
             }
         };
+        gate::pass().await;
         let systems = systems.map_err(ConnectError::Gateway)?;
         let _place = place;
         let shown = self.place(&name, &access, systems)?;
@@ -85,6 +88,7 @@ impl BmcController {
                 .await?;
         }
         let inventories = self.inventories(&service, &shown).await?;
+        gate::pass().await;
         let from_inventory = inventories
             .iter()
             .flatten()

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use corten_api::{metal::Bmc, names};
-use corten_kit::{ObjectKey, Subject};
+use corten_kit::{ObjectKey, Subject, gate};
 use corten_redfish::{
     GatewayError,
     model::{Manager, Service},
@@ -93,7 +93,9 @@ impl BmcController {
                 json!({ names::OPERATION: names::OPERATION_GRACEFUL_RESTART_BMC, INTENT: null });
             return self.note(&bmc, anew).await.map(|_| false);
         };
+        gate::pass().await;
         let sent = tokio::time::timeout(left, call.send(&service)).await;
+        gate::pass().await;
         let subject = Subject::of(&*bmc);
         let gone = match sent {
             Ok(Ok(_)) => {

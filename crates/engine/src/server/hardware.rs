@@ -121,6 +121,7 @@ impl Redfish {
                 let at = boot::BootTarget::HttpBootUri(self.links()?.http_boot());
                 self.boot(service, system, at).await
             }
+            Step::BootUefiHttpOnce => self.boot(service, system, boot::BootTarget::UefiHttp).await,
             Step::BootMediaOnce => self.boot(service, system, boot::BootTarget::Cd).await,
             Step::InsertMedia => insert(service, system, &self.links()?.iso()).await,
             Step::ClearBootOverride => {

@@ -371,6 +371,7 @@ impl Reading {
         let resets = action::inline_values(root, "#ComputerSystem.Reset", "ResetType");
         // A BMC that does not say inline says it in an ActionInfo, which the operation itself looks up: nothing is ruled out here.
         let allows = |kind: &str| resets.is_empty() || resets.iter().any(|reset| reset == kind);
+        let targets = boot::BootState::read(document);
         Self {
             at,
             facts,
@@ -385,8 +386,8 @@ impl Reading {
                 force_restart: allows("ForceRestart") || allows("PowerCycle"),
                 boot_override: boot.has("BootSourceOverrideEnabled")
                     || boot.has("BootSourceOverrideTarget"),
-                http_boot_uri: boot::BootState::read(document)
-                    .allows(&boot::BootTarget::HttpBootUri(String::new())),
+                http_boot_uri: targets.allows(&boot::BootTarget::HttpBootUri(String::new())),
+                uefi_http: targets.allows(&boot::BootTarget::UefiHttp),
                 virtual_media: has_virtual_media(document),
                 power_cycle: allows("PowerCycle")
                     || (allows("ForceOff") && allows("On") && resets.is_empty()),

@@ -289,6 +289,8 @@ pub struct Abilities {
     pub power_cycle: bool,
     /// `Boot.HttpBootUri` can be set.
     pub http_boot_uri: bool,
+    /// It can be told to boot by UEFI HTTP, from the address that DHCP gives.
+    pub uefi_http: bool,
     /// It has a virtual drive that takes an image by its address.
     pub virtual_media: bool,
     /// `Boot.BootSourceOverrideTarget`. Nodes of HPE Cray EX have none: their boot order decides.
@@ -304,6 +306,7 @@ impl Default for Abilities {
             power_cycle: true,
             boot_override: true,
             http_boot_uri: false,
+            uefi_http: false,
             virtual_media: false,
         }
     }

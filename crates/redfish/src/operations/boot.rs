@@ -258,6 +258,15 @@ pub fn plan(
             boot.insert("BootSourceOverrideTarget".into(), json!(target.wire()));
             match target {
                 BootTarget::HttpBootUri(uri) => boot.insert("HttpBootUri".into(), json!(uri)),
+                // An address of an earlier boot would be asked instead of DHCP.
+                BootTarget::UefiHttp
+                    if state
+                        .http_boot_uri
+                        .as_deref()
+                        .is_some_and(|uri| !uri.is_empty()) =>
+                {
+                    boot.insert("HttpBootUri".into(), json!(""))
+                }
                 BootTarget::UefiTarget(path) => {
                     boot.insert("UefiTargetBootSourceOverride".into(), json!(path))
                 }

@@ -566,9 +566,10 @@ impl Bench {
                 self.iron.power = PowerState::On;
             }
             Step::GracefulRestart | Step::ForceRestart | Step::PowerCycle => self.iron.resets += 1,
-            Step::BootNetworkOnce | Step::BootHttpOnce | Step::BootMediaOnce => {
-                self.iron.boot_override = true
-            }
+            Step::BootNetworkOnce
+            | Step::BootHttpOnce
+            | Step::BootUefiHttpOnce
+            | Step::BootMediaOnce => self.iron.boot_override = true,
             Step::ClearBootOverride => self.iron.boot_override = false,
             Step::EraseDrive(_) => return Outcome::Accepted,
             Step::EjectMedium(slot) if !self.iron.stuck => {
