@@ -31,7 +31,8 @@ interop-nv: ## The strict client nv-redfish against the simulator (part of make 
 
 bench: ## Measure onboarding and the fleet at rest, into docs/benchmarks.md (BENCH_ARGS="--sizes 100" for less)
 	@$(CARGO) build --release -p corten -p corten-benches --features corten/jemalloc
-	@target/release/corten-bench --out docs/benchmarks.md $(BENCH_ARGS)
+	@ramdisk=; if [ "$$(id -u)" = 0 ] && scripts/e2e-setup; then ramdisk="--ramdisk $$(scripts/ramdisk virtual)"; fi; \
+	target/release/corten-bench --out docs/benchmarks.md $$ramdisk $(BENCH_ARGS)
 
 lint: ## Formatting and lints alone
 	@scripts/test lint

@@ -6,6 +6,7 @@
 mod apiserver;
 mod boot;
 mod floor;
+mod machines;
 mod onboard;
 mod process;
 mod report;
@@ -39,6 +40,18 @@ struct Args {
     /// Only the boot server, against nginx where that is installed.
     #[arg(long)]
     boot_only: bool,
+    /// The discovery ramdisk for whole machines in QEMU, as scripts/ramdisk built it; without it they are left out. Needs root.
+    #[arg(long)]
+    ramdisk: Option<PathBuf>,
+    /// The static probe that is in it.
+    #[arg(
+        long,
+        default_value = "target/probe/x86_64-unknown-linux-gnu/probe/corten-probe"
+    )]
+    probe: PathBuf,
+    /// Only whole machines.
+    #[arg(long, requires = "ramdisk")]
+    machines_only: bool,
     /// Be the boot server that is measured.
     #[arg(long, hide = true)]
     serve_file: Option<PathBuf>,
@@ -55,6 +68,9 @@ async fn main() -> Result<()> {
     }
     if args.boot_only {
         return boot_tables(&args).await;
+    }
+    if args.machines_only {
+        return machine_tables(&args).await;
     }
     anyhow::ensure!(
         args.corten.is_file(),
@@ -82,7 +98,24 @@ async fn main() -> Result<()> {
         Some(path) => report::replace_section(path, &text)?,
         None => print!("{text}"),
     }
-    boot_tables(&args).await
+    boot_tables(&args).await?;
+    machine_tables(&args).await
+}
+
+async fn machine_tables(args: &Args) -> Result<()> {
+    let Some(ramdisk) = &args.ramdisk else {
+        eprintln!("-- whole machines: left out, there is no --ramdisk");
+        return Ok(());
+    };
+    eprintln!("-- whole machines");
+    let text = report::machines(&machines::run(&args.corten, ramdisk, &args.probe).await?);
+    match &args.out {
+        Some(path) => report::replace_section(path, &text),
+        None => {
+            print!("{text}");
+            Ok(())
+        }
+    }
 }
 
 async fn boot_tables(args: &Args) -> Result<()> {

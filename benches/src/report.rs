@@ -202,6 +202,33 @@ pub fn replace_section(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// The section of whole machines.
+pub fn machines(found: &crate::machines::Machines) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let mut text = format!(
+        "### whole machines in QEMU\n\nMeasured {} on {}, without KVM: `make demo QEMU=1 ONCE=1`, three machines at once, all on the same cores.\n\n\
+         The probe has {:.1} MiB, and as one EFI program with its kernel {:.1} MiB. ",
+        jiff::Zoned::now().date(),
+        machine(),
+        mib(found.sizes.0),
+        mib(found.sizes.1),
+    );
+    let most = |of: fn(&(f64, f64)) -> f64| found.probes.iter().map(of).fold(0.0, f64::max);
+    let _ = writeln!(
+        text,
+        "From PID 1 to an address of DHCP, modules loaded: {:.1} s at most; from there to registered, with the neighbours heard by LLDP: {:.1} s at most ({} starts).\n",
+        most(|probe| probe.0),
+        most(|probe| probe.1),
+        found.probes.len(),
+    );
+    text.push_str("| what happened | took |\n|---|---|\n");
+    for (what, took) in &found.phases {
+        let _ = writeln!(text, "| {what} | {took} |");
+    }
+    text.push('\n');
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,8 +31,11 @@ impl Lldpd {
             Self::NAME
         );
         std::fs::write(&settings, wanted).map_err(Error::file(&settings))?;
+        // It confines itself to a folder below /run, which is to be gone with it.
+        const ALONE: &str = "mount -t tmpfs none /run && exec lldpd \"$@\"";
         let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "lldpd", "-d", "-I", "ctap*", "-u"])
+            .args(["--pdeathsig", "KILL", "unshare", "--mount", "sh", "-c"])
+            .args([ALONE, "lldpd", "-d", "-I", "ctap*", "-u"])
             .arg(folder.join("lldpd.sock"))
             .arg("-O")
             .arg(&settings)

@@ -11,7 +11,7 @@ use corten_api::corten::{ServerInventory, ServerPolicy, ServerRun, StepOutcome};
 use corten_api::metal::{Bmc, Server, ServerClaim, ServerState};
 use corten_api::names;
 use corten_sim::{Bus, Disk, Fleet, MachineHandle, Network, Qemu, QemuHandle, Shape};
-use corten_site::{BRIDGE, Dhcp, Dnsmasq, Images, SERVER, guest};
+use corten_site::{BRIDGE, Dhcp, Dnsmasq, Images, Lldpd, SERVER, guest};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
@@ -78,6 +78,11 @@ pub async fn play(stage: &mut Stage, site: &Site) -> anyhow::Result<()> {
     );
     let images = Images::serve(vec![(IMAGE, disk)]).await?;
     let _dhcp = Dnsmasq::start(&Dhcp::pxe(BOOT_PORT), &site.folder)?;
+    let _switch = match Lldpd::missing() {
+        None => Some(Lldpd::start(&site.folder)?),
+        // The machines listen for a switch half a minute long, and hear none.
+        Some(_) => None,
+    };
     stage
         .story
         .say("dnsmasq is the site's DHCP; a web server has the image");
