@@ -382,7 +382,10 @@ impl Cache {
                 places: Vec::new(),
             });
             entry.verified = true;
-            entry.pin.clone()
+            let pin = entry.pin.clone();
+            // From here on it counts as what is kept.
+            drop(arriving);
+            pin
         };
         let held = Held {
             path,

@@ -122,7 +122,11 @@ impl Services {
 
     /// What a ticket boots, by the desk's word of now or a moment ago.
     pub(crate) async fn target(&self, ticket: &Ticket) -> Result<Target, Refusal> {
-        self.decided.target(&*self.desk, ticket).await
+        let target = self.decided.target(&*self.desk, ticket).await;
+        if let Err(Refusal::NotNow(why)) = &target {
+            self.fetched(ticket, Err(why.clone())).await;
+        }
+        target
     }
 
     /// What a boot fetches by `name`. The desk is told once it is there to be sent, and why where it is not.

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use corten_api::metal::Server;
 use corten_controlplane::{ControlPlane, Options};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
@@ -33,6 +34,7 @@ async fn serve_and_demo_act_only_where_they_may_and_leave_a_cluster_as_it_was() 
     serve_names_what_is_missing(kubeconfig).await;
     demo_leaves_a_cluster_as_it_was(&client, kubeconfig, folder.path()).await;
     demo_cleans_up_when_interrupted(&client, kubeconfig, folder.path()).await;
+    demo_leaves_what_others_put_there(&client, kubeconfig, folder.path()).await;
     demo_refuses_kinds_of_others(&client, kubeconfig, folder.path()).await;
     serve_refuses_beside_another_operator(&client, kubeconfig).await;
     a_standby_takes_over_when_the_first_ends(&client, kubeconfig).await;
@@ -68,7 +70,12 @@ async fn demo_leaves_a_cluster_as_it_was(client: &Client, kubeconfig: &Path, fol
     nothing_of_the_demo_is_left(client).await;
 }
 
-async fn demo_cleans_up_when_interrupted(client: &Client, kubeconfig: &Path, folder: &Path) {
+/// A demo that stays up, `meanwhile`, and Ctrl-C. What it said.
+async fn played_until_interrupted(
+    kubeconfig: &Path,
+    folder: &Path,
+    meanwhile: impl Future<Output = ()>,
+) -> String {
     let mut child = demo(kubeconfig, folder)
         .stdout(Stdio::piped())
         .spawn()
@@ -81,11 +88,58 @@ async fn demo_cleans_up_when_interrupted(client: &Client, kubeconfig: &Path, fol
         assert!(read > 0, "it ended early:\n{said}");
         said.push_str(&String::from_utf8_lossy(&buffer[..read]));
     }
+    meanwhile.await;
     signal(&child, "INT").await;
     stdout.read_to_string(&mut said).await.unwrap();
     assert!(
         child.wait().await.unwrap().success(),
         "Ctrl-C is how it ends:\n{said}"
+    );
+    said
+}
+
+async fn demo_leaves_what_others_put_there(client: &Client, kubeconfig: &Path, folder: &Path) {
+    const KIND: &str = "servers.metal.ironcore.dev";
+    let theirs: Server = serde_json::from_value(json!({
+        "metadata": {"name": "theirs"},
+        "spec": {"systemUUID": "38947555-7742-3448-3784-823347823834"},
+    }))
+    .unwrap();
+    let servers: Api<Server> = Api::all(client.clone());
+    let said = played_until_interrupted(kubeconfig, folder, async {
+        servers
+            .create(&PostParams::default(), &theirs)
+            .await
+            .unwrap();
+        // Long enough for whoever would take it for its own.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    })
+    .await;
+    assert!(said.contains(KIND), "it says what stays, and why:\n{said}");
+    let left = servers.list(&ListParams::default()).await.unwrap().items;
+    let names: Vec<String> = left.iter().map(kube::ResourceExt::name_any).collect();
+    assert_eq!(names, ["theirs"]);
+    assert_eq!(left[0].spec, theirs.spec);
+    assert_eq!(left[0].status, None);
+    assert_eq!(left[0].metadata.finalizers, None);
+    assert_eq!(installed(client).await, [KIND]);
+    servers
+        .delete("theirs", &DeleteParams::default())
+        .await
+        .unwrap();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    definitions
+        .delete(KIND, &DeleteParams::default())
+        .await
+        .unwrap();
+    nothing_of_the_demo_is_left(client).await;
+}
+
+async fn demo_cleans_up_when_interrupted(client: &Client, kubeconfig: &Path, folder: &Path) {
+    let said = played_until_interrupted(kubeconfig, folder, async {}).await;
+    assert!(
+        said.contains("export KUBECONFIG=") && said.contains("kubectl get servers"),
+        "{said}"
     );
     nothing_of_the_demo_is_left(client).await;
     let left: Vec<String> = std::fs::read_dir(folder)

@@ -550,10 +550,11 @@ pub fn overdue(
 
 fn follow(o: &Observed, base: Decision, serial: String) -> Decision {
     // Once its task has ended the drive itself is asked, so its place has to be known.
-    let is_listed = o
-        .inventory
-        .as_ref()
-        .is_some_and(|read| read.unread.is_empty() || after(read.read_at, UNREAD) > o.now);
+    let is_listed = o.inventory.as_ref().is_some_and(|read| {
+        read.unread.is_empty()
+            || read.drives.iter().any(|drive| drive.serial == serial)
+            || after(read.read_at, UNREAD) > o.now
+    });
     if !is_listed {
         return base.with(Act::ReadInventory);
     }

@@ -572,18 +572,21 @@ pub fn grant(o: &Observed, caller: &Caller) -> Grant {
     }
 }
 
-/// What a probe that is told to wait waits for.
-pub fn waits_for(o: &Observed) -> String {
-    if let Some(brake) = &o.guard.brake {
-        return format!("what destroys is paused: {brake}");
-    }
-    match &o.inventory {
-        Some(read) if !read.unread.is_empty() => format!(
-            "the BMC's list of its drives could not be read: {}",
+/// What a probe that is told to wait waits for, while its work has not been granted.
+pub fn waits_for(o: &Observed) -> Option<String> {
+    let run = o.run.as_ref()?;
+    let work = work(run).filter(|work| run.last(work).is_none())?;
+    let call = o.call.as_ref()?;
+    Some(match (&o.inventory, &o.guard.brake) {
+        (Some(read), _) if read.read_at >= call.at && !read.unread.is_empty() => format!(
+            "these sections of the BMC's inventory could not be read: {}",
             read.unread.join(", ")
         ),
+        (Some(read), Some(brake)) if read.read_at >= call.at && work == Step::ProbeErase => {
+            format!("what destroys is paused: {brake}")
+        }
         _ => "the BMC's list of its drives has not been read since the probe called".to_owned(),
-    }
+    })
 }
 
 /// What a controller without a driver hides, in the place of a drive.

@@ -524,6 +524,77 @@ async fn faults_hit_what_they_are_told_to() {
 }
 
 #[tokio::test]
+async fn a_share_of_the_requests_goes_wrong_and_others_only_take_their_time() {
+    let fleet = Fleet::builder().start().await.unwrap();
+    let machine = fleet.machine(0);
+    let url = format!("{}/redfish/v1", machine.url());
+    let client = client();
+    let get = async || client.get(&url).send().await.unwrap().status();
+    let rule = Rule::new(Effect::Status(500)).share(0.5).times(1000);
+    machine.add_fault(rule).unwrap();
+    let mut wrong = 0;
+    for _ in 0..200 {
+        wrong += u32::from(get().await == StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    assert!((50..150).contains(&wrong), "{wrong}");
+    machine.clear_faults();
+    machine
+        .add_fault(Rule::new(Effect::LatencyMs(80)).times(1))
+        .unwrap();
+    let begun = std::time::Instant::now();
+    assert_eq!(get().await, StatusCode::OK);
+    assert!(begun.elapsed() >= Duration::from_millis(80));
+}
+
+#[tokio::test]
+async fn no_more_sessions_are_given_than_there_are() {
+    let limits = Limits {
+        sessions: Some(2),
+        ..Limits::default()
+    };
+    let fleet = Fleet::builder().limits(limits).start().await.unwrap();
+    let machine = fleet.machine(0);
+    let body = json!({"UserName": machine.user(), "Password": machine.password()});
+    let sessions = format!("{}/redfish/v1/SessionService/Sessions", machine.url());
+    let client = client();
+    let login = async || {
+        let request = client.post(&sessions).body(body.to_string());
+        request.send().await.unwrap()
+    };
+    let first = login().await;
+    assert_eq!(first.status(), StatusCode::CREATED);
+    assert_eq!(login().await.status(), StatusCode::CREATED);
+    assert!(!login().await.status().is_success());
+    let location = first.headers()["location"].to_str().unwrap();
+    let gone = send(&machine, Method::DELETE, location, None).await;
+    assert!(gone.status().is_success());
+    assert_eq!(login().await.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn each_machine_has_a_certificate_of_its_own() {
+    let fleet = Fleet::builder()
+        .machines(2)
+        .tls(true)
+        .start()
+        .await
+        .unwrap();
+    let client = Client::builder()
+        .danger_accept_invalid_certs(true)
+        .tls_info(true)
+        .no_proxy()
+        .build()
+        .unwrap();
+    let mut shown = Vec::new();
+    for machine in fleet.machines() {
+        let answer = client.get(machine.url().to_string()).send().await.unwrap();
+        let told = answer.extensions().get::<reqwest::tls::TlsInfo>().unwrap();
+        shown.push(told.peer_certificate().unwrap().to_vec());
+    }
+    assert_ne!(shown[0], shown[1]);
+}
+
+#[tokio::test]
 async fn an_account_is_locked_after_too_many_wrong_passwords() {
     let limits = Limits {
         lockout_after: Some(2),

@@ -189,7 +189,7 @@ async fn diskless(run: &Running, n: usize) {
     };
     run.apply(json!({
         "apiVersion": METAL, "kind": "ServerClaim",
-        "metadata": {"name": claim, "namespace": "team"},
+        "metadata": {"name": claim, "namespace": "team", "annotations": {"corten.dev/boot-mode": "diskless"}},
         "spec": {
             "serverRef": {"name": server}, "power": "On",
             "image": Images::url(&format!("image/{image}")),
@@ -202,6 +202,8 @@ async fn diskless(run: &Running, n: usize) {
     .await;
     run.called_back(n, "/diskless/").await;
     run.say(&format!("m{n}: the system without a disk runs"));
+    let machine = run.fleet.machine(n);
+    assert_eq!(machine.boot_override().0, "Continuous");
     run.restarts_itself(n, "/diskless/").await;
     run.say(&format!("m{n}: it restarted by itself, and runs again"));
     let boot = run
@@ -212,6 +214,11 @@ async fn diskless(run: &Running, n: usize) {
     let method = conditions.iter().find(|c| c["type"] == "BootMethod");
     assert_eq!(method.unwrap()["reason"], expected, "{boot:#}");
     run.delete(METAL, "ServerClaim", "team", &claim).await;
+    run.until("in Cleanup", n, minutes(3), |s| {
+        s["status"]["state"] == "Cleanup"
+    })
+    .await;
+    assert_ne!(machine.boot_override().0, "Continuous");
     run.until("clean again, without its image", n, minutes(12), |s| {
         s["status"]["state"] == "Available"
             && s["metadata"]["annotations"]["corten.dev/dirty"].is_null()

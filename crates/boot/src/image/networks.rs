@@ -10,7 +10,11 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Networks that images may come from; with none named, all but this host itself and its link.
 #[derive(Clone, Debug, Default)]
-pub struct Networks(Vec<IpNet>);
+pub struct Networks {
+    allowed: Vec<IpNet>,
+    /// Hosts that the site's own settings name: its proxies. What they fetch for us they resolve themselves.
+    proxies: Vec<String>,
+}
 
 /// The name has addresses, and none of them is allowed.
 #[derive(Debug, thiserror::Error)]
@@ -23,16 +27,35 @@ impl Networks {
     /// These and no others.
     #[must_use]
     pub fn only(networks: Vec<IpNet>) -> Self {
-        Self(networks)
+        Self {
+            allowed: networks,
+            proxies: Vec::new(),
+        }
+    }
+
+    /// Beside the proxies of the environment (`HTTPS_PROXY` and the like), which are asked whatever their address is.
+    #[must_use]
+    pub fn with_proxies_of_the_environment(self) -> Self {
+        const NAMES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+        let set = NAMES.iter().flat_map(|name| {
+            let lower = name.to_ascii_lowercase();
+            [std::env::var(name), std::env::var(lower)]
+        });
+        Self {
+            proxies: set.flatten().filter_map(|proxy| host_of(&proxy)).collect(),
+            ..self
+        }
     }
 
     pub(super) fn allow(&self, address: IpAddr) -> bool {
         // ::ffff:127.0.0.1 is 127.0.0.1.
         let address = address.to_canonical();
-        if self.0.is_empty() {
+        if self.allowed.is_empty() {
             return !is_near(address);
         }
-        self.0.iter().any(|network| network.contains(&address))
+        self.allowed
+            .iter()
+            .any(|network| network.contains(&address))
     }
 }
 
@@ -41,8 +64,9 @@ impl Resolve for Networks {
         let networks = self.clone();
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let is_proxy = networks.proxies.iter().any(|proxy| proxy == name.as_str());
             let mut allowed = found
-                .filter(|address| networks.allow(address.ip()))
+                .filter(|address| is_proxy || networks.allow(address.ip()))
                 .peekable();
             if allowed.peek().is_none() {
                 return Err(NotAllowed.into());
@@ -51,6 +75,17 @@ impl Resolve for Networks {
             Ok(allowed)
         })
     }
+}
+
+/// The host of a proxy's setting, with or without a scheme.
+fn host_of(proxy: &str) -> Option<String> {
+    let with_scheme = if proxy.contains("://") {
+        proxy.to_owned()
+    } else {
+        format!("http://{proxy}")
+    };
+    let url = url::Url::parse(&with_scheme).ok()?;
+    url.host_str().map(str::to_owned)
 }
 
 /// This host, or what is only on its link: the metadata services of clouds are there too.
@@ -90,5 +125,17 @@ mod tests {
         assert!(only.allow("10.1.2.3".parse().unwrap()));
         assert!(!only.allow("10.2.0.1".parse().unwrap()));
         assert!(!only.allow("127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_proxy_is_known_by_its_host() {
+        for proxy in [
+            "http://proxy.site:3128",
+            "proxy.site:3128",
+            "https://u:p@proxy.site/",
+        ] {
+            assert_eq!(host_of(proxy).as_deref(), Some("proxy.site"), "{proxy}");
+        }
+        assert_eq!(host_of(""), None);
     }
 }

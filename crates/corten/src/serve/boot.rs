@@ -168,7 +168,8 @@ pub struct Args {
     )]
     pub boot_key_secret: String,
     /// Networks that images and what registries redirect to may come from, each checked after its name was resolved; may be repeated. Without it all but
-    /// this host itself and its link: a claim's author says what is fetched from here, so name those of your registries where BMCs can be reached.
+    /// this host itself and its link: a claim's author says what is fetched from here, so name those of your registries where BMCs can be reached. What goes by a proxy of
+    /// the environment (HTTPS_PROXY) the proxy resolves, and its rules hold.
     #[arg(
         long,
         env = "CORTEN_IMAGE_NETWORK",
@@ -253,7 +254,7 @@ impl Args {
         let options = Options {
             insecure: self.insecure_registry.clone(),
             require_sha256: self.require_image_sha256,
-            networks: Networks::only(self.image_network.clone()),
+            networks: Networks::only(self.image_network.clone()).with_proxies_of_the_environment(),
             ..Options::default()
         };
         let images = Arc::new(Images::new(Arc::new(cache), tls, options).context("images")?);

@@ -98,7 +98,7 @@ impl Controller {
         if let Err(why) = &served {
             tracing::debug!(server = ticket.server, %why, "the machine came for what it boots and was not sent it");
         }
-        self.unserved(&ticket.server, served.as_ref().err().cloned());
+        self.served(&ticket.server, &served);
         if served.is_err() {
             return Ok(());
         }
@@ -144,13 +144,16 @@ impl Controller {
             self.ctx.fleet.wake(&ticket.server);
         }
         tracing::info!(server = %seen.key, boot = %hello.boot_id, version = %hello.version, drives = hello.machine.drives.len(), granted = grant.word(), "the probe called");
-        let waits_for = (grant == Grant::Wait).then(|| inband::waits_for(&seen.observed));
+        let waits_for = match grant {
+            Grant::Wait => inband::waits_for(&seen.observed),
+            _ => None,
+        };
         let task = self.task_of(ticket, hello, &seen, grant).await;
-        let refused = task.as_ref().err().map(ToString::to_string).or(waits_for);
+        let refused = task.as_ref().err().map(ToString::to_string);
         if let Some(why) = &refused {
             tracing::warn!(server = %seen.key, %why, "nothing is granted");
         }
-        self.answered(&ticket.server, refused);
+        self.answered(&ticket.server, refused.or(waits_for));
         Ok(Welcome {
             task: task?,
             again_seconds: AGAIN,

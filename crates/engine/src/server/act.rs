@@ -552,14 +552,15 @@ fn stepped(done: Result<(), ExecutorError>) -> Result<Option<Duration>, ServerEr
     done.map(|()| None).map_err(ServerError::Step)
 }
 
-/// Whether what the open run boots is the image of a claim that lives in memory: it is needed at each start.
+/// Whether what the open run boots is needed at each start: the image of a claim whose owner says that it lives in memory. Where only its form says
+/// so it may be an installer, which would be started again by the restart with which it ends.
 fn at_each_start(o: &corten_lifecycle::server::Observed) -> bool {
     let boots_image = o.run.as_ref().is_some_and(|run| {
         matches!(run.kind, Kind::Provisioning | Kind::Power)
             && corten_lifecycle::inband::work(run).is_none()
     });
     let claim = o.claim.as_ref().filter(|claim| !claim.deleting);
-    boots_image && claim.is_some_and(|claim| claim.diskless && !claim.written)
+    boots_image && claim.is_some_and(|claim| claim.diskless_stated && !claim.written)
 }
 
 /// Where the ComputerSystem is: as the BMC showed it last, else as the spec has it.

@@ -51,6 +51,8 @@ pub(super) struct Memory {
     pub call: Option<(String, Call)>,
     /// When it came last for what it boots and was not sent it, and why.
     pub unserved: Option<(Timestamp, String)>,
+    /// When it was last being sent something of its claim's image.
+    pub served_at: Option<Timestamp>,
     /// Drives of the recorded inventory, which does not change while the disks are dirty.
     pub known_drives: Option<Arc<Vec<String>>>,
 }
@@ -141,6 +143,7 @@ impl Controller {
             heard: Some(memory.heard.unwrap_or(self.began)),
             call: memory.call.map(|(_, call)| call),
             unserved: memory.unserved,
+            served_at: memory.served_at,
             answering_since: match &machine.link {
                 Link::Up { since } => Some(*since),
                 _ => None,
@@ -244,14 +247,13 @@ impl Controller {
         }
     }
 
-    /// Why a machine that came for what it boots was not sent it; none once it is.
-    pub(crate) fn unserved(&self, server: &str, why: Option<String>) {
-        let key = ObjectKey::cluster(server);
-        let unserved = why.map(|why| (Timestamp::now(), why));
-        if unserved.is_some() {
-            self.memory.entry(key).or_default().unserved = unserved;
-        } else if let Some(mut memory) = self.memory.get_mut(&key) {
-            memory.unserved = None;
+    /// A machine that came for what it boots is being sent it, or why it is not.
+    pub(crate) fn served(&self, server: &str, served: &Result<(), String>) {
+        let mut memory = self.memory.entry(ObjectKey::cluster(server)).or_default();
+        let now = Timestamp::now();
+        match served {
+            Ok(()) => (memory.served_at, memory.unserved) = (Some(now), None),
+            Err(why) => memory.unserved = Some((now, why.clone())),
         }
     }
 

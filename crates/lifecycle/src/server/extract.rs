@@ -126,6 +126,7 @@ impl Claim {
             deleting: claim.metadata.deletion_timestamp.is_some(),
             power: claim.spec.power.clone(),
             diskless: mode == Some(BootMode::Diskless),
+            diskless_stated: mode == Some(BootMode::Diskless) && stated.is_some(),
             written: boot
                 .and_then(|boot| boot.annotations().get(names::IMAGE_KIND))
                 .is_some_and(|kind| kind == names::IMAGE_KIND_DISK),
@@ -336,7 +337,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn diskless(image: &str, claimed: Option<&str>, configured: Option<&str>) -> bool {
+    fn claim(image: &str, claimed: Option<&str>, configured: Option<&str>) -> Claim {
         let annotated = |stated: Option<&str>| match stated {
             Some(mode) => json!({ "name": "c", "annotations": { names::BOOT_MODE: mode } }),
             None => json!({ "name": "c" }),
@@ -349,7 +350,20 @@ mod tests {
             "metadata": annotated(configured), "spec": { "serverRef": { "name": "s" }, "image": image },
         }))
         .unwrap();
-        Claim::of(&claim, Some(&boot)).diskless
+        Claim::of(&claim, Some(&boot))
+    }
+
+    fn diskless(image: &str, claimed: Option<&str>, configured: Option<&str>) -> bool {
+        claim(image, claimed, configured).diskless
+    }
+
+    #[test]
+    fn what_may_install_itself_is_not_taken_for_what_is_needed_at_each_start() {
+        let stated = |image, word| claim(image, word, None).diskless_stated;
+        assert!(!stated("https://h/installer.iso", None));
+        assert!(!stated("ghcr.io/a/b", None));
+        assert!(!stated("https://h/installer.iso", Some("disk")));
+        assert!(stated("https://h/live.iso", Some("diskless")));
     }
 
     #[test]

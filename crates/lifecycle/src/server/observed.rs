@@ -49,6 +49,8 @@ pub struct Observed {
     pub call: Option<Call>,
     /// When the machine came last for what it boots and was not sent it, and why.
     pub unserved: Option<(Timestamp, String)>,
+    /// When the machine was last being sent something of its claim's image. What could not be recorded at once counts too.
+    pub served_at: Option<Timestamp>,
     /// Since when the BMC answers, by its condition; a fresh answer gives a failed discovery fresh tries.
     pub answering_since: Option<Timestamp>,
 }
@@ -205,6 +207,8 @@ pub struct Claim {
     pub power: Power,
     /// Its image runs without a disk, so that each start needs the network.
     pub diskless: bool,
+    /// Its owner says so (`corten.dev/boot-mode`). Where only the image's form says it, it may install itself to a disk all the same.
+    pub diskless_stated: bool,
     /// Its image is one of a disk, which the probe writes.
     pub written: bool,
     /// Its owner lets operations through.

@@ -153,7 +153,12 @@ fn unserved(o: &Observed, run: &Run) -> Option<jiff::Timestamp> {
     let since = run
         .last(&Step::PowerOn)
         .map_or(o.now, |done| done.finished_at);
-    is_awaited.then(|| after(since, o.policy.probe_timeout))
+    let begun = run.last(&Step::PowerOn).map(|done| done.started_at);
+    let was_sent = o
+        .served_at
+        .zip(begun)
+        .is_some_and(|(at, begun)| at >= begun);
+    (is_awaited && !was_sent).then(|| after(since, o.policy.probe_timeout))
 }
 
 fn unfetched(o: &Observed, run: &crate::run::Run) -> String {

@@ -176,6 +176,7 @@ pub fn scan(root: &Root) -> Vec<Found> {
         })
         // `nvme0c0n1` is one of the paths behind `nvme0n1`, and cannot be opened.
         .filter(|name| !root.flag(format!("sys/block/{name}/hidden")))
+        .filter(|name| !is_part_of_card(name))
         .map(|name| one(root, name))
         .collect();
     // Two devices with one serial number are two ways to one drive, or two parts of one: neither may be written by that name.
@@ -193,6 +194,13 @@ pub fn scan(root: &Root) -> Vec<Found> {
         }
     }
     found
+}
+
+/// `mmcblk0boot0`, `mmcblk0rpmb`: an eMMC's own small areas beside its blocks, which are no drives.
+fn is_part_of_card(name: &str) -> bool {
+    name.strip_prefix("mmcblk")
+        .map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+        .is_some_and(|rest| !rest.is_empty())
 }
 
 fn one(root: &Root, name: String) -> Found {
@@ -471,6 +479,21 @@ pub(crate) mod tests {
             .map(|(name, attachment)| ((*name).to_owned(), *attachment, true))
             .collect();
         assert_eq!(attachments, expected);
+    }
+
+    #[test]
+    fn a_soldered_card_is_one_drive_without_its_own_small_areas() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = "pci0/mmc_host/mmc0/mmc0:0001/block/mmcblk0";
+        for part in ["", "boot0", "boot1", "rpmb", "gp0"] {
+            let facts = [("size", "8192"), ("serial", "0x5d1b2f6c")];
+            lay(folder.path(), &format!("{path}{part}"), &facts);
+        }
+        let found = found(folder.path());
+        let names: Vec<_> = found.iter().map(|d| d.kernel_name.as_str()).collect();
+        assert_eq!(names, ["mmcblk0"]);
+        assert_eq!(found[0].transport, "mmc");
+        assert_eq!(found[0].untouchable(), None);
     }
 
     #[test]

@@ -42,9 +42,13 @@ pub fn unseen_storage(devices: &[PciDevice]) -> Vec<String> {
         let class = class.trim_start_matches("0x");
         class.starts_with("01") || class.starts_with("0805")
     };
-    let alone = devices
-        .iter()
-        .filter(|device| is_storage(&device.class) && device.driver.is_empty());
+    // Storage functions of network and fabric adapters: what they reach is no drive of this machine, and for some there is no driver at all.
+    const FABRIC: [&str; 4] = ["1425", "19a2", "10df", "1077"];
+    let alone = devices.iter().filter(|device| {
+        is_storage(&device.class)
+            && device.driver.is_empty()
+            && !FABRIC.contains(&device.vendor_id.as_str())
+    });
     alone
         .map(|device| {
             format!(
@@ -77,6 +81,12 @@ mod tests {
             );
             assert_eq!(unseen_storage(&[device(class, "ahci")]), [""; 0]);
         }
+        // Chelsio's function for iSCSI, which no driver takes.
+        let fabric = PciDevice {
+            vendor_id: "1425".into(),
+            ..device("0x010000", "")
+        };
+        assert_eq!(unseen_storage(&[fabric]), [""; 0]);
         // A network card, a bridge, a DMA engine.
         for class in ["0x020000", "0x060400", "0x088000"] {
             assert_eq!(unseen_storage(&[device(class, "")]), [""; 0], "{class}");

@@ -20,6 +20,13 @@ pub fn choose(
         .filter(|drive| drive.untouchable().is_none())
         .filter(|drive| matches(drive, hints))
         .collect();
+    // A card or soldered flash is meant only where nothing else is: machines that have one have it beside their drives.
+    let drives: Vec<&Found> = matching
+        .iter()
+        .copied()
+        .filter(|drive| drive.transport != "mmc")
+        .collect();
+    let matching = if drives.is_empty() { matching } else { drives };
     match matching[..] {
         [one] => Ok(one.clone()),
         [] => Err("no drive that may be written matches the hints".to_owned()),

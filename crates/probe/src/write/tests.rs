@@ -230,6 +230,21 @@ fn what_is_no_disk_image_is_refused_before_a_byte_is_written() {
 }
 
 #[test]
+fn an_image_goes_to_a_card_only_where_there_is_no_drive_or_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = bench(&folder, &["A", "B"]);
+    bench.0[1].0.transport = "mmc".into();
+    let chosen = |bench: &Bench, hints| {
+        let allowed = ["A".to_owned(), "B".to_owned()];
+        hints::choose(&bench.scan(), &hints, &allowed).map(|found| found.serial_number)
+    };
+    assert_eq!(chosen(&bench, RootDeviceHints::default()), Ok("A".into()));
+    assert_eq!(chosen(&bench, serial("B")), Ok("B".into()));
+    bench.0.remove(0);
+    assert_eq!(chosen(&bench, RootDeviceHints::default()), Ok("B".into()));
+}
+
+#[test]
 fn hints_that_match_none_or_several_write_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let bench = bench(&folder, &["A", "B", "C"]);

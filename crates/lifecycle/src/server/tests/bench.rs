@@ -80,6 +80,7 @@ pub(super) struct Bench {
     pub heard: Option<Timestamp>,
     pub call: Option<Call>,
     pub unserved: Option<(Timestamp, String)>,
+    pub served_at: Option<Timestamp>,
     /// What reached the machine.
     pub sent: Vec<Step>,
     /// What was said.
@@ -170,6 +171,7 @@ impl Bench {
             heard: None,
             call: None,
             unserved: None,
+            served_at: None,
             sent: Vec::new(),
             remarks: Vec::new(),
         }
@@ -236,6 +238,7 @@ impl Bench {
             deleting: false,
             power: Power::On,
             diskless: false,
+            diskless_stated: false,
             written: false,
             allow_operations: false,
         });
@@ -329,6 +332,7 @@ impl Bench {
             heard: self.heard,
             call: self.call.clone(),
             unserved: self.unserved.clone(),
+            served_at: self.served_at,
             answering_since: None,
         }
     }

@@ -620,6 +620,21 @@ fn an_image_without_a_disk_is_booted_by_the_chosen_method_and_written_nowhere() 
 }
 
 #[test]
+fn an_image_that_is_being_sent_counts_though_that_could_not_be_recorded() {
+    let mut bench = with_probe(Bench::bound("a"));
+    bench.claim.as_mut().unwrap().written = false;
+    // Of an earlier start it tells nothing.
+    bench.served_at = Some(bench.now);
+    until_up(&mut bench);
+    bench.step();
+    assert_eq!(bench.note(names::PROVISIONED), None);
+    bench.now = after(bench.now, SignedDuration::from_secs(1));
+    bench.served_at = Some(bench.now);
+    bench.rest();
+    assert_eq!(bench.note(names::PROVISIONED), Some("a"));
+}
+
+#[test]
 fn that_an_image_was_booted_is_said_where_something_shows_it_and_nowhere_else() {
     let said = |bench: &Bench| {
         let found = bench.finding(condition::PROVISIONED);

@@ -274,6 +274,7 @@ impl World {
                     deleting: false,
                     power: Power::On,
                     diskless: false,
+                    diskless_stated: false,
                     written: false,
                     allow_operations: false,
                 });

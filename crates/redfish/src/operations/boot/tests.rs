@@ -91,6 +91,44 @@ fn an_http_address_needs_the_property_for_it() {
 }
 
 #[test]
+fn a_device_is_named_by_its_uefi_path_and_an_override_may_last() {
+    let path = "PciRoot(0x0)/Pci(0x2,0x0)/NVMe(0x1,00-00-00-00-00-00-00-00)";
+    let wanted = BootOverride::Enabled {
+        target: BootTarget::UefiTarget(path.into()),
+        duration: BootDuration::Continuous,
+        mode: None,
+    };
+    let call = plan_here(&hpe(), &Product::default(), &wanted).unwrap();
+    assert_eq!(
+        call.body,
+        json!({"Boot": {
+            "BootSourceOverrideEnabled": "Continuous", "BootSourceOverrideTarget": "UefiTarget",
+            "UefiTargetBootSourceOverride": path,
+        }})
+    );
+}
+
+#[test]
+fn http_boot_by_dhcp_takes_the_address_of_an_earlier_boot_away() {
+    let system = |uri: Value| {
+        system(json!({"Boot": {
+            "BootSourceOverrideTarget": "None", "BootSourceOverrideMode": "UEFI", "HttpBootUri": uri,
+        }}))
+    };
+    let sent = |uri| {
+        let call = plan_here(
+            &system(uri),
+            &Product::default(),
+            &once(BootTarget::UefiHttp),
+        );
+        call.unwrap().body["Boot"]["HttpBootUri"].clone()
+    };
+    assert_eq!(sent(json!("http://10.0.0.1/old.efi")), json!(""));
+    assert_eq!(sent(json!("")), Value::Null);
+    assert_eq!(sent(Value::Null), Value::Null);
+}
+
+#[test]
 fn xcc_cannot_override_for_good() {
     let xcc = system(
         json!({"Boot": {"BootSourceOverrideTarget": "None", "BootSourceOverrideEnabled@Redfish.AllowableValues": ["Once", "Disabled"]}}),
