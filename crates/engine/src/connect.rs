@@ -223,6 +223,36 @@ impl Connector {
         }))
     }
 
+    /// Whether a certificate that was just seen, of a device that nobody has vouched for, may be pinned as the one that these credentials go to.
+    /// A site's own password, or a site that has given an authority, does not take the first certificate that comes.
+    pub(crate) fn may_pin_first(
+        &self,
+        labels: &BTreeMap<String, String>,
+        mac: MacAddress,
+        loaded: &Loaded,
+    ) -> bool {
+        let Ok(policy) = self.policies.trust(labels) else {
+            return false;
+        };
+        let given = &loaded.credentials;
+        let factory = self
+            .macs
+            .factory_credential(mac, &given.username, &given.password);
+        let decision = trust::decide(&trust::Observed {
+            scheme: Scheme::Https,
+            insecure: false,
+            has_ca: loaded.ca.is_some() || policy.ca.is_some(),
+            pin: None,
+            trust_on_first_use: policy.trust_on_first_use,
+            origin: if factory.is_some() {
+                Origin::Factory
+            } else {
+                Origin::Site
+            },
+        });
+        decision == trust::Decision::PinFirst
+    }
+
     fn trust(
         &self,
         decision: trust::Decision,

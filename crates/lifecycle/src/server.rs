@@ -223,7 +223,17 @@ impl Decision {
     /// With `Ready=False` for a reason that stands before any other: something has to give way first.
     #[must_use]
     pub fn blocked(mut self, reason: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
         self.findings.retain(|f| f.kind != condition::READY);
+        // Nobody asks a machine to shut down while that stands in the way.
+        let off = self
+            .findings
+            .iter_mut()
+            .find(|f| f.kind == condition::POWERED_OFF && f.holds == Some(false));
+        if let Some(off) = off {
+            off.reason = reason;
+            off.message.clone_from(&message);
+        }
         self.not_ready(reason, message)
     }
 

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use corten_api::metal::{
-    Bmc, IndicatorLed, PowerState, Server, ServerBootConfiguration, ServerBootConfigurationState,
-    ServerClaim,
+    Bmc, BmcSecret, IndicatorLed, PowerState, Server, ServerBootConfiguration,
+    ServerBootConfigurationState, ServerClaim,
 };
 use corten_api::{names, samples::merge};
 use corten_engine::BootProvider;
@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::onboarding::{bmc_by_address, create, fails_by, is_ready, ready, secret};
+use super::onboarding::{A_MINUTE, bmc_by_address, create, fails_by, is_ready, ready, secret};
 
 /// What `manager` says of an object, in its status or beside it, by server-side apply.
 async fn apply<K>(api: &Api<K>, name: &str, manager: &str, part: Value)
@@ -268,6 +268,91 @@ async fn a_certificate_of_the_secrets_ca_is_believed_and_another_gets_no_passwor
     let counts = lab.fleet().machine(1).counts();
     let passwords = (counts.logins, counts.failed_logins, counts.basic);
     assert_eq!(passwords, (0, 0, 0), "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_was_there_before_the_endpoint_goes_to_no_certificate_that_just_came() {
+    let lab = Lab::start()
+        .small()
+        .fleet(|fleet| fleet.machines(1).tls(true))
+        .idle()
+        .await;
+    let (bmc, machine) = (lab.endpoint(0).to_owned(), lab.fleet().machine(0));
+    machine.set_password("the-sites-own");
+    let object = json!({
+        "metadata": { "name": bmc, "labels": lab.labels() },
+        "stringData": { "username": machine.user(), "password": "the-sites-own" },
+    });
+    create::<BmcSecret>(&lab.all(), object).await;
+    lab.plug_in().await;
+    let world = lab.eventually(fails_by(&bmc, "TLSFailed")).await;
+    assert_eq!(note(world.bmc(&bmc).unwrap(), names::TLS_PIN), None);
+    let counts = machine.counts();
+    let passwords = (counts.logins, counts.failed_logins, counts.basic);
+    assert_eq!(passwords, (0, 0, 0), "{counts:?}");
+    let (_, _, message) = ready(&world, &bmc);
+    let pin = message
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("sha256:"))
+        .expect("the fingerprint");
+    let pin = format!("sha256:{}", pin.trim_end_matches(','));
+    let vouched = json!({ "metadata": { "annotations": { (names::TLS_PIN): pin } } });
+    lab.edit(&lab.all::<Bmc>(), &bmc, vouched).await;
+    lab.eventually(|world| is_ready(world, &bmc) && world.available() == 1)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_bmc_nobody_knows_says_so_and_goes_on_when_it_comes() {
+    let lab = Lab::start().small().idle().await;
+    let (machine, bmc) = (lab.fleet().machine(0), format!("{}-late", lab.name()));
+    let server = format!("{bmc}-system-0");
+    let object = json!({
+        "metadata": { "name": server, "labels": lab.labels() },
+        "spec": { "systemUUID": machine.uuid(), "bmcRef": { "name": bmc } },
+    });
+    create::<Server>(&lab.all(), object).await;
+    let world = lab
+        .eventually(|world| world.says(&server, "Ready", "False", "BMCUnreachable"))
+        .await;
+    let said = world.server_condition(&server, "Ready").unwrap();
+    assert!(
+        said.message.contains(&format!("{bmc:?}")),
+        "{}",
+        said.message
+    );
+    secret(&lab, "own", &machine.user(), &machine.password()).await;
+    bmc_by_address(&lab, &bmc, &machine, Some("http"), "own").await;
+    lab.eventually(|world| is_ready(world, &bmc) && world.available() == 1)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_ends_while_its_bmc_is_dead_says_what_it_waits_for() {
+    let lab = Lab::start().small().available().await;
+    lab.claim("tenant").await;
+    let machine = lab.fleet().machine(0);
+    lab.eventually(|world| world.bound() == 1 && machine.booted().is_some())
+        .await;
+    machine.hang(true);
+    lab.release("tenant").await;
+    let says = |world: &World, kind: &str| {
+        let server = &world.servers[0].name_any();
+        world
+            .server_condition(server, kind)
+            .map(|said| said.reason.clone())
+    };
+    let world = lab
+        .within(A_MINUTE, |world| {
+            let said = world.claim_condition("tenant", names::CONDITION_RELEASED);
+            said.is_some_and(|said| said.reason == "BMCUnreachable")
+        })
+        .await;
+    let of_server = says(&world, names::CONDITION_POWERED_OFF);
+    assert_eq!(of_server.as_deref(), Some("BMCUnreachable"));
+    machine.hang(false);
+    lab.within(A_MINUTE, |world| world.claims.is_empty()).await;
+    assert_eq!(machine.power_state(), "Off");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use kube::{
 use serde_json::{Value, json};
 
 /// A BMC is noticed to be dead within a minute; the test's own machine may be slow.
-const A_MINUTE: Duration = Duration::from_secs(75);
+pub(super) const A_MINUTE: Duration = Duration::from_secs(75);
 
 pub(super) async fn create<K>(api: &Api<K>, object: Value) -> K
 where

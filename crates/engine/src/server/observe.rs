@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use corten_api::{
     corten::{SectionState, ServerInventory, ServerRun},
-    metal::{PowerState, Server, ServerStatus},
+    metal::{Bmc, PowerState, Server, ServerStatus},
     names,
 };
 use corten_kit::ObjectKey;
@@ -29,7 +29,7 @@ use corten_redfish::{
 use super::{Controller, ServerError};
 use crate::{
     config::BootProvider,
-    fleet::{self, Link},
+    fleet::{self, Access, Link},
     inventory::power_state,
     run::RunsOf,
 };
@@ -116,7 +116,10 @@ impl Controller {
                 None
             }
         };
-        let reach = reach(&machine, memory.reading.as_ref());
+        let reach = match reach(&machine, memory.reading.as_ref()) {
+            Reach::Unknown => self.without_bmc(&server).unwrap_or(Reach::Unknown),
+            reach => reach,
+        };
         let tombstone = match &reach {
             Reach::Reached(machine) => self.runs.tombstone(&machine.identity, &record.uid),
             _ => None,
@@ -208,6 +211,28 @@ impl Controller {
             .or_else(|| server.annotations().get(names::BOOT_METHOD));
         Some(Services {
             declared: declared.cloned().filter(|method| !method.trim().is_empty()),
+        })
+    }
+
+    /// Why nobody will ever hear of the server's BMC, if so: waiting would be for ever.
+    fn without_bmc(&self, server: &Server) -> Option<Reach> {
+        let message = match Access::of(server) {
+            Some(Access::Inline(_)) => return None,
+            None => "neither spec.bmcRef nor spec.bmc says how its BMC is reached".to_owned(),
+            Some(Access::Bmc(name)) => match self.ctx.bmcs.store.get(&ObjectKey::cluster(&name)) {
+                None => format!(
+                    "there is no BMC {name:?}, which spec.bmcRef names, among those that this engine looks after: create it, or give it the labels of --label-selector"
+                ),
+                Some(bmc) if is_ignored(&bmc) => format!(
+                    "the BMC {name:?} is ignored: remove its annotation {}",
+                    names::OPERATION
+                ),
+                Some(_) => return None,
+            },
+        };
+        Some(Reach::Lost {
+            reason: "BMCMissing".into(),
+            message,
         })
     }
 
@@ -348,6 +373,11 @@ fn reach(machine: &fleet::Machine, reading: Option<&Reading>) -> Reach {
             })
         }
     }
+}
+
+fn is_ignored(bmc: &Bmc) -> bool {
+    let word = bmc.annotations().get(names::OPERATION);
+    word.is_some_and(|word| word == names::OPERATION_IGNORE)
 }
 
 /// UUID and serial number, parts that tell nothing emptied.

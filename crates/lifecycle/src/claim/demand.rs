@@ -43,11 +43,8 @@ pub struct Toleration {
 impl Demand {
     /// What `spec` asks for.
     pub fn of(spec: &ServerClaimSpec) -> Self {
-        let named = spec
-            .server_ref
-            .as_ref()
-            .map(|server| server.name.as_str())
-            .filter(|name| !name.is_empty());
+        // A reference without a name names no server, as in the original: it cannot be filled in later, since it is immutable.
+        let named = spec.server_ref.as_ref().map(|server| server.name.as_str());
         let target = match (named, &spec.server_selector) {
             (Some(name), _) => Target::Named(name.to_owned()),
             (None, Some(wire)) => match Selector::parse(wire) {

@@ -74,6 +74,11 @@ impl fmt::Display for NoFit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
             Target::Invalid(why) => return write!(f, "spec.serverSelector selects nothing: {why}"),
+            Target::Named(name) if name.is_empty() => {
+                return f.write_str(
+                    "spec.serverRef names no server, and cannot be given a name any more: make the claim anew, with one or without serverRef",
+                );
+            }
             Target::Named(name) => {
                 return match self.wanted().next() {
                     None => write!(

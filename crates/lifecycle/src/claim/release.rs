@@ -95,9 +95,10 @@ fn waiting_for(server: &Server) -> Verdict {
     let is = |kind: &str, status: &str| {
         condition(server, kind).filter(|condition| condition.status == status)
     };
+    // Ready says what stands in the way of all else, PoweredOff how far the release is.
     let quoted = is(names::CONDITION_HELD, "True")
-        .or_else(|| is(names::CONDITION_POWERED_OFF, "False"))
-        .or_else(|| is(names::CONDITION_READY, "False"));
+        .or_else(|| is(names::CONDITION_READY, "False"))
+        .or_else(|| is(names::CONDITION_POWERED_OFF, "False"));
     let server_name = name(server);
     if annotation(server, names::OPERATION) == Some(names::OPERATION_IGNORE) {
         let message = format!(

@@ -170,7 +170,7 @@ fn a_server_that_would_evict_the_claim_is_not_bound_to_it() {
 }
 
 #[test]
-fn a_name_wins_over_a_selector_and_an_empty_one_asks_for_any() {
+fn a_name_wins_over_a_selector_and_an_empty_one_names_no_server() {
     let mut claim = for_server(claim("u"), "s");
     claim.spec.server_selector = Some(LabelSelector {
         match_labels: Some([("a".to_owned(), "b".to_owned())].into()),
@@ -178,8 +178,11 @@ fn a_name_wins_over_a_selector_and_an_empty_one_asks_for_any() {
     });
     assert!(fits(&claim, &server("s")).is_ok());
     assert_eq!(fits(&claim, &server("t")), Err(Misfit::NotSelected));
+    // It could never be filled in: the reference is immutable once it is there.
+    let nameless = for_server(self::claim("u"), "");
+    assert_eq!(fits(&nameless, &server("s")), Err(Misfit::NotSelected));
     assert_eq!(
-        Demand::of(&for_server(self::claim("u"), "").spec).target(),
-        &Target::Any
+        Demand::of(&nameless.spec).target(),
+        &Target::Named(String::new())
     );
 }

@@ -66,6 +66,21 @@ fn a_claim_stays_until_its_server_is_confirmed_off_and_says_what_keeps_it() {
         released.message
     );
 
+    // How far the release was is no answer while something stands in its way.
+    let mut blocked = server.clone();
+    let said = [
+        (names::CONDITION_POWERED_OFF, "ShuttingDown"),
+        (names::CONDITION_READY, "IdentityMismatch"),
+    ];
+    for (kind, reason) in said {
+        say(&mut blocked, kind, "False", reason, "because");
+    }
+    let waiting = report(decide(&Observed {
+        referring: vec![&blocked],
+        ..observed(&claim)
+    }));
+    assert_eq!(waiting.released.unwrap().reason, "IdentityMismatch");
+
     // In Cleanup, but nobody saw it off: still waiting.
     server.status.get_or_insert_default().state = Some(ServerState::Cleanup);
     assert!(matches!(

@@ -228,6 +228,7 @@ fn a_server_whose_bmc_is_dead_stays_reserved_and_says_why() {
         bench.finding(condition::POWERED_OFF).map(|f| f.holds),
         Some(Some(false))
     );
+    assert_eq!(bench.reason(condition::POWERED_OFF), "BMCUnreachable");
     assert_eq!(bench.note(names::CLAIM_UID), Some("a"));
     bench.answers = true;
     bench.rest();
