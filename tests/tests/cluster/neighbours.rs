@@ -313,7 +313,9 @@ async fn a_server_whose_bmc_nobody_knows_says_so_and_goes_on_when_it_comes() {
     });
     create::<Server>(&lab.all(), object).await;
     let world = lab
-        .eventually(|world| world.says(&server, "Ready", "False", "BMCUnreachable"))
+        .within(A_MINUTE, |world| {
+            world.says(&server, "Ready", "False", "BMCUnreachable")
+        })
         .await;
     let said = world.server_condition(&server, "Ready").unwrap();
     assert!(

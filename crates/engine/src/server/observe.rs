@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use corten_api::{
@@ -53,9 +53,14 @@ pub(super) struct Memory {
     pub unserved: Option<(Timestamp, String)>,
     /// When it was last being sent something of its claim's image.
     pub served_at: Option<Timestamp>,
+    /// Since when there is nobody who could speak of its BMC.
+    pub missing_since: Option<Timestamp>,
     /// Drives of the recorded inventory, which does not change while the disks are dirty.
     pub known_drives: Option<Arc<Vec<String>>>,
 }
+
+/// A machine's objects get other labels, or are restored, one after the other: for so long a server without its BMC is not remarkable.
+const RELABELLED: SignedDuration = SignedDuration::from_secs(30);
 
 /// One reading of the ComputerSystem.
 #[derive(Clone, Debug)]
@@ -117,7 +122,7 @@ impl Controller {
             }
         };
         let reach = match reach(&machine, memory.reading.as_ref()) {
-            Reach::Unknown => self.without_bmc(&server).unwrap_or(Reach::Unknown),
+            Reach::Unknown => self.without_bmc(key, &server, now),
             reach => reach,
         };
         let tombstone = match &reach {
@@ -214,9 +219,27 @@ impl Controller {
         })
     }
 
-    /// Why nobody will ever hear of the server's BMC, if so: waiting would be for ever.
-    fn without_bmc(&self, server: &Server) -> Option<Reach> {
-        let message = match Access::of(server) {
+    /// Nothing was heard of the server's BMC yet; or lost, where nobody will ever hear of it and waiting would be for ever.
+    fn without_bmc(&self, key: &ObjectKey, server: &Server, now: Timestamp) -> Reach {
+        let Some(message) = self.missing(server) else {
+            if let Some(mut memory) = self.memory.get_mut(key) {
+                memory.missing_since = None;
+            }
+            return Reach::Unknown;
+        };
+        let mut memory = self.memory.entry(key.clone()).or_default();
+        let since = *memory.missing_since.get_or_insert(now);
+        if now < since + RELABELLED {
+            return Reach::Unknown;
+        }
+        Reach::Lost {
+            reason: "BMCMissing".into(),
+            message,
+        }
+    }
+
+    fn missing(&self, server: &Server) -> Option<String> {
+        Some(match Access::of(server) {
             Some(Access::Inline(_)) => return None,
             None => "neither spec.bmcRef nor spec.bmc says how its BMC is reached".to_owned(),
             Some(Access::Bmc(name)) => match self.ctx.bmcs.store.get(&ObjectKey::cluster(&name)) {
@@ -229,10 +252,6 @@ impl Controller {
                 ),
                 Some(_) => return None,
             },
-        };
-        Some(Reach::Lost {
-            reason: "BMCMissing".into(),
-            message,
         })
     }
 
