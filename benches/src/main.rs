@@ -94,10 +94,7 @@ async fn main() -> Result<()> {
         runs.push(run);
     }
     let text = report::tables(&runs, args.large, args.tls);
-    match &args.out {
-        Some(path) => report::replace_section(path, &text)?,
-        None => print!("{text}"),
-    }
+    publish(&args, &text)?;
     boot_tables(&args).await?;
     machine_tables(&args).await
 }
@@ -109,23 +106,20 @@ async fn machine_tables(args: &Args) -> Result<()> {
     };
     eprintln!("-- whole machines");
     let text = report::machines(&machines::run(&args.corten, ramdisk, &args.probe).await?);
-    match &args.out {
-        Some(path) => report::replace_section(path, &text),
-        None => {
-            print!("{text}");
-            Ok(())
-        }
-    }
+    publish(args, &text)
 }
 
 async fn boot_tables(args: &Args) -> Result<()> {
     eprintln!("-- the boot server");
     let text = report::boot(&boot::run().await?);
+    publish(args, &text)
+}
+
+/// A section into the document, or to standard output.
+fn publish(args: &Args, text: &str) -> Result<()> {
     match &args.out {
-        Some(path) => report::replace_section(path, &text),
-        None => {
-            print!("{text}");
-            Ok(())
-        }
+        Some(path) => report::replace_section(path, text)?,
+        None => print!("{text}"),
     }
+    Ok(())
 }

@@ -2,17 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of a test")]
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::UdpSocket;
 use std::process::Stdio;
 use std::time::Duration;
 
 use corten_controlplane::{ControlPlane, Options};
 use tokio::process::Command;
 
-fn port() -> u16 {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    taken.local_addr().unwrap().port()
-}
+use common::{free_port, signal};
+
+mod common;
 
 /// What curl says, and whether it was content.
 async fn curl(words: &[&str]) -> (bool, Vec<u8>) {
@@ -48,7 +47,7 @@ async fn serve_boots_by_http_https_and_tftp() {
     std::fs::create_dir(at("tftp")).unwrap();
     std::fs::write(at("tftp").join("first.efi"), &first_stage).unwrap();
     std::fs::write(at("tftp").join("not-listed"), "x").unwrap();
-    let (http, https, admin) = (port(), port(), port());
+    let (http, https, admin) = (free_port(), free_port(), free_port());
     let udp = UdpSocket::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -132,8 +131,6 @@ async fn serve_boots_by_http_https_and_tftp() {
     let key = identity.signing_key.serialize_pem();
     let line = key.lines().nth(1).unwrap();
     assert!(!said().contains(line), "the key is in the log");
-    let pid = serve.id().unwrap().to_string();
-    let told = Command::new("kill").args(["-s", "TERM", &pid]).status();
-    assert!(told.await.unwrap().success());
+    signal(serve.id().unwrap(), "TERM").await;
     assert!(serve.wait().await.unwrap().success(), "{}", said());
 }

@@ -8,7 +8,6 @@
     reason = "helpers of a test"
 )]
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -22,8 +21,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
+
+use common::{corten, free_port, get, only_its_log_is_left, said_until, signal};
+
+mod common;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn serve_and_demo_act_only_where_they_may_and_leave_a_cluster_as_it_was() {
@@ -82,15 +85,9 @@ async fn played_until_interrupted(
         .spawn()
         .unwrap();
     let mut stdout = child.stdout.take().unwrap();
-    let mut said = String::new();
-    while !said.contains("Ctrl-C ends everything") {
-        let mut buffer = [0; 4096];
-        let read = stdout.read(&mut buffer).await.unwrap();
-        assert!(read > 0, "it ended early:\n{said}");
-        said.push_str(&String::from_utf8_lossy(&buffer[..read]));
-    }
+    let mut said = said_until(&mut stdout, "Ctrl-C ends everything").await;
     meanwhile.await;
-    signal(&child, "INT").await;
+    signal(child.id().unwrap(), "INT").await;
     stdout.read_to_string(&mut said).await.unwrap();
     assert!(
         child.wait().await.unwrap().success(),
@@ -144,15 +141,7 @@ async fn demo_cleans_up_when_interrupted(client: &Client, kubeconfig: &Path, fol
         "{said}"
     );
     nothing_of_the_demo_is_left(client).await;
-    let left: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    assert!(
-        left.iter()
-            .all(|name| name == ".lock" || name == "corten-serve.log"),
-        "{left:?}"
-    );
+    only_its_log_is_left(folder);
 }
 
 async fn demo_refuses_kinds_of_others(client: &Client, kubeconfig: &Path, folder: &Path) {
@@ -228,7 +217,7 @@ async fn a_standby_takes_over_when_the_first_ends(client: &Client, kubeconfig: &
     ] {
         assert!(metrics.contains(name), "{name} is not in\n{metrics}");
     }
-    signal(&first, "TERM").await;
+    signal(first.id().unwrap(), "TERM").await;
     ends_in_order(first).await;
     assert!(
         becomes(other, "ready: acting").await,
@@ -254,7 +243,7 @@ async fn a_standby_takes_over_when_the_first_ends(client: &Client, kubeconfig: &
         said.contains("servers.metal.ironcore.dev is narrower than ours at .status.state"),
         "{said}"
     );
-    signal(&second, "TERM").await;
+    signal(second.id().unwrap(), "TERM").await;
     ends_in_order(second).await;
 }
 
@@ -265,21 +254,6 @@ async fn ends_in_order(child: Child) {
         "SIGTERM: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-fn corten() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_corten"));
-    // What the developer's shell has set is not part of the test.
-    for (name, _) in
-        std::env::vars().filter(|(name, _)| name.starts_with("CORTEN_") || name == "KUBECONFIG")
-    {
-        command.env_remove(name);
-    }
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
 }
 
 fn serve(kubeconfig: &Path, port: u16) -> Command {
@@ -336,42 +310,6 @@ async fn undefined(client: &Client) -> bool {
         .await
         .unwrap();
     all.items.is_empty()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
-async fn signal(child: &Child, name: &str) {
-    let pid = child.id().unwrap().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-s", name, &pid])
-            .status()
-            .await
-            .unwrap()
-            .success()
-    );
-}
-
-async fn get(port: u16, path: &str) -> String {
-    let ask = async {
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-        stream
-            .write_all(
-                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                    .as_bytes(),
-            )
-            .await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer)
-    };
-    ask.await.unwrap_or_default()
 }
 
 async fn becomes(port: u16, wanted: &str) -> bool {

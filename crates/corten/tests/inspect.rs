@@ -12,6 +12,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
+mod common;
+
 const USER: &str = "operator";
 const PASSWORD: &str = "correct horse";
 
@@ -326,15 +328,7 @@ async fn an_interrupted_inspection_logs_its_session_out() {
     while machine.sessions() == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let pid = child.id().unwrap().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .await
-            .unwrap()
-            .success()
-    );
+    common::signal(child.id().unwrap(), "INT").await;
     assert!(!child.wait().await.unwrap().success());
     assert_eq!(machine.sessions(), 0);
 }

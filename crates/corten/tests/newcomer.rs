@@ -22,10 +22,16 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
+use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::OnceCell;
+
+use common::{
+    answer, corten, free_port, kubectl, only_its_log_is_left, said_until, signal, without_ours,
+};
+
+mod common;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_takes_what_crds_prints_as_yaml_and_as_json() {
@@ -316,26 +322,12 @@ async fn demo_whose_serve_dies_ends_with_the_reason_and_leaves_nothing_but_its_l
         .spawn()
         .unwrap();
     let mut stdout = demo.stdout.take().unwrap();
-    let mut said = String::new();
-    while !said.contains("corten serves (") {
-        let mut buffer = [0; 4096];
-        let read = stdout.read(&mut buffer).await.unwrap();
-        assert!(read > 0, "it ended early:\n{said}");
-        said.push_str(&String::from_utf8_lossy(&buffer[..read]));
-    }
+    let mut said = said_until(&mut stdout, "corten serves (").await;
     signal(serve_of(demo.id().unwrap()).unwrap(), "KILL").await;
     stdout.read_to_string(&mut said).await.unwrap();
     assert_eq!(demo.wait().await.unwrap().code(), Some(1), "{said}");
     assert!(said.contains("FAILED: corten serve ended"), "{said}");
-    let left: Vec<String> = std::fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    assert!(
-        left.iter()
-            .all(|name| name == ".lock" || name == "corten-serve.log"),
-        "{left:?}"
-    );
+    only_its_log_is_left(folder.path());
     assert_eq!(bystander.connections(), 0);
 }
 
@@ -369,44 +361,6 @@ fn is_established(crd: &CustomResourceDefinition) -> bool {
         .any(|condition| condition.type_ == "Established" && condition.status == "True")
 }
 
-/// kubectl, as a cluster's administrator; gives what it prints.
-async fn kubectl(plane: &ControlPlane, words: &[&str], input: &str) -> String {
-    let mut child = Command::new(&plane.binaries().kubectl)
-        .arg("--kubeconfig")
-        .arg(plane.kubeconfig())
-        .args(words)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).await.unwrap();
-    drop(stdin);
-    let output = child.wait_with_output().await.unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{words:?}: {said}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn corten() -> Command {
-    without_ours(Command::new(env!("CARGO_BIN_EXE_corten")))
-}
-
-/// What the developer's shell has set is not part of the test.
-fn without_ours(mut command: Command) -> Command {
-    for (name, _) in
-        std::env::vars().filter(|(name, _)| name.starts_with("CORTEN_") || name == "KUBECONFIG")
-    {
-        command.env_remove(name);
-    }
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
 /// Runs a program where it may mount without being root.
 fn unshare() -> Command {
     let mut command = without_ours(Command::new("unshare"));
@@ -430,9 +384,7 @@ struct Serve {
 
 impl Serve {
     fn start(mut command: Command, site: &str, folder: &Path) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let admin = free.local_addr().unwrap().to_string();
-        drop(free);
+        let admin = format!("127.0.0.1:{}", free_port());
         let log = folder.join("serve.log");
         let child = command
             .arg(format!("--admin-address={admin}"))
@@ -590,12 +542,6 @@ fn parent(pid: u32) -> Option<u32> {
     rest.split_whitespace().nth(1)?.parse().ok()
 }
 
-async fn signal(pid: u32, name: &str) {
-    let pid = pid.to_string();
-    let told = Command::new("kill").args(["-s", name, &pid]).status();
-    assert!(told.await.unwrap().success());
-}
-
 /// Where a machine of the admin API's listens.
 fn address(machine: &Value) -> &str {
     let url = machine["url"].as_str().unwrap();
@@ -608,14 +554,7 @@ async fn ask(
     path: &str,
     body: &str,
 ) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address).await?;
-    let length = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
+    let answer = answer(address, method, path, body).await?;
     let malformed = || std::io::Error::other(answer.clone());
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(malformed)?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());

@@ -7,14 +7,16 @@
     reason = "helpers of a test"
 )]
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use corten_controlplane::{ControlPlane, Options};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
+
+use common::{free_port, get, signal};
+
+mod common;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_serves_with_overlapping_selectors_started_together_exactly_one_acts() {
@@ -78,11 +80,7 @@ struct Serve {
 
 impl Serve {
     fn start(kubeconfig: &Path, selector: &str, log: &Path) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let child = Command::new(env!("CARGO_BIN_EXE_corten"))
             .args(["serve", "--log=warn", "--namespace=default", "--kubeconfig"])
             .arg(kubeconfig)
@@ -108,23 +106,12 @@ impl Serve {
 
     /// Whether it acts as an engine.
     async fn acts(&self) -> bool {
-        let ask = async {
-            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
-            stream
-                .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                .await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            Ok::<_, std::io::Error>(answer)
-        };
-        let answer = ask.await.unwrap_or_default();
+        let answer = get(self.port, "/readyz").await;
         answer.contains("acting") && !answer.contains("standing by as engine")
     }
 
     async fn end(&mut self) {
-        let pid = self.child.id().unwrap().to_string();
-        let told = Command::new("kill").args(["-s", "TERM", &pid]).status();
-        assert!(told.await.unwrap().success());
+        signal(self.child.id().unwrap(), "TERM").await;
         let _ = self.child.wait().await;
     }
 }

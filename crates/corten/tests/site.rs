@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,8 +17,9 @@ use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
+
+mod common;
 
 /// The right password, by a MAC database and by a Secret, and one that the BMC refuses.
 const CANARY: &str = "canary-Gelb5-right";
@@ -78,11 +78,7 @@ async fn serve_needs_only_the_rights_in_deploy_and_no_password_leaves_a_secret()
     let macs = folder.path().join("macs.json");
     std::fs::write(&macs, plain.mac_database()).unwrap();
     let log = folder.path().join("serve.log");
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = common::free_port();
     let mut serve = Command::new(env!("CARGO_BIN_EXE_corten"))
         .args(["serve", "--log=trace", "--log-format=json", "--kubeconfig"])
         .arg(&account)
@@ -293,33 +289,13 @@ async fn boot_services_make_their_key(client: &Client, account: &Path, folder: &
 struct Kubectl<'a>(&'a ControlPlane);
 
 impl Kubectl<'_> {
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.0.binaries().kubectl);
-        command.arg("--kubeconfig").arg(self.0.kubeconfig());
-        command
-    }
-
     async fn run(&self, arguments: &[&str]) {
-        let output = self.command().args(arguments).output().await.unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {said}");
+        common::kubectl(self.0, arguments, "").await;
     }
 
     async fn apply(&self, manifest: &str) {
-        let mut child = self
-            .command()
-            .args(["apply", "--server-side", "-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(manifest.as_bytes()).await.unwrap();
-        drop(stdin);
-        let output = child.wait_with_output().await.unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
+        let words = ["apply", "--server-side", "-f", "-"];
+        common::kubectl(self.0, &words, manifest).await;
     }
 }
 
@@ -398,13 +374,7 @@ async fn until(
 }
 
 async fn metrics(port: u16) -> String {
-    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
-        .await
-        .unwrap();
-    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    let answer = common::get(port, "/metrics").await;
     assert!(answer.ends_with("# EOF\n"), "{answer}");
     answer
 }

@@ -24,7 +24,7 @@ use corten_api::{
     names,
 };
 use corten_kit::{Driver, Next, ObjectKey, Reconcile};
-use corten_lifecycle::endpoint::mac::MacAddress;
+use corten_lifecycle::{annotation, endpoint::mac::MacAddress};
 use dashmap::DashMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -330,11 +330,7 @@ impl Reconcile for BmcController {
             self.forget(key.name()).await;
             return Ok(Next::Done);
         };
-        if bmc
-            .annotations()
-            .get(names::OPERATION)
-            .is_some_and(|word| word == names::OPERATION_IGNORE)
-        {
+        if annotation::is_ignored(bmc.annotations()) {
             return Ok(Next::Done);
         }
         // Out of the map while it is in use: a look that is dropped half-way begins anew.

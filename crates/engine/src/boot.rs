@@ -17,6 +17,7 @@ use corten_api::{
 use corten_boot::{image::credentials::Credentials, userdata};
 use corten_kit::{Driver, Next, ObjectKey, Reconcile, Subject, conditions};
 use corten_lifecycle::{
+    annotation,
     boot::{Decision, Ignition, Observed, Pull, Resolution, UserData, decide},
     image::ImageReference,
     inband::BootMethod,
@@ -514,8 +515,7 @@ impl Reconcile for BootController {
         if boot.metadata.deletion_timestamp.is_some() {
             return Ok(Next::Done);
         }
-        let operation = boot.annotations().get(names::OPERATION);
-        if operation.is_some_and(|operation| operation == names::OPERATION_IGNORE) {
+        if annotation::is_ignored(boot.annotations()) {
             return Ok(Next::Done);
         }
         let server = &boot.spec.server_ref.name;

@@ -58,6 +58,14 @@ pub struct Connected {
     pub factory: Option<usize>,
 }
 
+/// What is to be done about a certificate, and what that rests on.
+struct Judged {
+    decision: trust::Decision,
+    /// The place of the credentials among the factory credentials, if they are such.
+    factory: Option<usize>,
+    ca: Option<CaBundle>,
+}
+
 /// What connecting comes to.
 #[derive(Clone, Debug)]
 pub enum Way {
@@ -173,27 +181,20 @@ impl Connector {
         let stated = wanted.protocol.scheme.as_ref().map(ProtocolScheme::as_str);
         let scheme = address::scheme(stated, &wanted.host, &self.assume_http)?;
         let url = address::url(scheme, &wanted.host, wanted.protocol.port.into())?;
-        let factory = wanted.mac.and_then(|mac| {
-            self.macs.factory_credential(
-                mac,
-                &loaded.credentials.username,
-                &loaded.credentials.password,
-            )
-        });
-        let policy = self.policies.trust(&wanted.labels)?;
-        let ca = loaded.ca.clone().or(policy.ca);
-        let decision = trust::decide(&trust::Observed {
-            scheme,
-            insecure: wanted.protocol.insecure_skip_tls_verify,
-            has_ca: ca.is_some(),
-            pin: wanted.pin.as_deref(),
-            trust_on_first_use: policy.trust_on_first_use,
-            origin: if factory.is_some() {
-                Origin::Factory
-            } else {
-                Origin::Site
+        let Judged {
+            decision,
+            factory,
+            ca,
+        } = self.judge(
+            &wanted.labels,
+            wanted.mac,
+            &loaded,
+            trust::Observed {
+                insecure: wanted.protocol.insecure_skip_tls_verify,
+                pin: wanted.pin.as_deref(),
+                ..unvouched(scheme)
             },
-        });
+        )?;
         let trust = self.trust(decision, wanted, ca)?;
         self.ledger.uses(&wanted.target, &loaded.version);
         let first_use = trust == Trust::FirstUse;
@@ -231,26 +232,40 @@ impl Connector {
         mac: MacAddress,
         loaded: &Loaded,
     ) -> bool {
-        let Ok(policy) = self.policies.trust(labels) else {
-            return false;
-        };
+        let judged = self.judge(labels, Some(mac), loaded, unvouched(Scheme::Https));
+        judged.is_ok_and(|judged| judged.decision == trust::Decision::PinFirst)
+    }
+
+    /// What may be done about a certificate, from `observed` and what credentials and policies say.
+    fn judge(
+        &self,
+        labels: &BTreeMap<String, String>,
+        mac: Option<MacAddress>,
+        loaded: &Loaded,
+        observed: trust::Observed<'_>,
+    ) -> Result<Judged, ConnectError> {
         let given = &loaded.credentials;
-        let factory = self
-            .macs
-            .factory_credential(mac, &given.username, &given.password);
+        let factory = mac.and_then(|mac| {
+            self.macs
+                .factory_credential(mac, &given.username, &given.password)
+        });
+        let policy = self.policies.trust(labels)?;
+        let ca = loaded.ca.clone().or(policy.ca);
         let decision = trust::decide(&trust::Observed {
-            scheme: Scheme::Https,
-            insecure: false,
-            has_ca: loaded.ca.is_some() || policy.ca.is_some(),
-            pin: None,
+            has_ca: ca.is_some(),
             trust_on_first_use: policy.trust_on_first_use,
             origin: if factory.is_some() {
                 Origin::Factory
             } else {
                 Origin::Site
             },
+            ..observed
         });
-        decision == trust::Decision::PinFirst
+        Ok(Judged {
+            decision,
+            factory,
+            ca,
+        })
     }
 
     fn trust(
@@ -274,6 +289,18 @@ impl Connector {
             (trust::Decision::Pinned, Some(pin), _) => Trust::Pinned(pin),
             _ => Trust::FirstUse,
         })
+    }
+}
+
+/// A certificate that nobody has vouched for yet.
+fn unvouched(scheme: Scheme) -> trust::Observed<'static> {
+    trust::Observed {
+        scheme,
+        insecure: false,
+        has_ca: false,
+        pin: None,
+        trust_on_first_use: false,
+        origin: Origin::Site,
     }
 }
 

@@ -16,6 +16,7 @@ use corten_api::{
 };
 use corten_kit::{Driver, Next, ObjectKey, Reconcile, conditions};
 use corten_lifecycle::{
+    annotation,
     endpoint::{Answer, Decision, Existing, Kind, Observed, decide, mac::MacAddress},
     trust::Scheme,
 };
@@ -307,10 +308,7 @@ impl Reconcile for EndpointController {
         let Some(endpoint) = self.context.endpoints.store.get(key) else {
             return self.gone(key).await;
         };
-        let is_ignored = endpoint
-            .annotations()
-            .get(names::OPERATION)
-            .is_some_and(|word| word == names::OPERATION_IGNORE);
+        let is_ignored = annotation::is_ignored(endpoint.annotations());
         if is_ignored {
             return Ok(Next::Done);
         }

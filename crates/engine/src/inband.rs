@@ -4,6 +4,7 @@
 //! is given. A replica that does not act answers "not now".
 
 mod answers;
+mod boots;
 mod data;
 mod images;
 

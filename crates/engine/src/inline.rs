@@ -15,6 +15,7 @@ use corten_api::{
 };
 use corten_kit::{Driver, Next, ObjectKey, Reconcile, conditions};
 use corten_lifecycle::{
+    annotation,
     bmc::{watch, words},
     identity::Identity,
 };
@@ -379,11 +380,7 @@ impl Reconcile for InlineController {
             self.forget(key).await;
             return Ok(Next::Done);
         };
-        if server
-            .annotations()
-            .get(names::OPERATION)
-            .is_some_and(|word| word == names::OPERATION_IGNORE)
-        {
+        if annotation::is_ignored(server.annotations()) {
             return Ok(Next::Done);
         }
         let mut memory = self

@@ -266,23 +266,16 @@ pub(crate) fn pursue(o: &Observed, run: &Run, base: Decision) -> Progress {
     if unlisted && needs_list && o.machine().is_some() && o.now < until {
         return Progress::Doing(base.with(Act::ReadInventory).until(until));
     }
-    if let Some(why) = call.and_then(|call| call.refused.as_ref())
-        && o.now >= until
-    {
-        return Progress::Exhausted(format!("the probe called and was given nothing: {why}"));
-    }
-    if o.now >= until
-        && let Some(why) = unserved(o, run)
-    {
-        return Progress::Exhausted(format!(
-            "it came for the probe and could not be sent it: {why}"
-        ));
-    }
     if o.now >= until {
-        return Progress::Exhausted(format!(
-            "it was switched on for the probe and no probe called within {} minutes: it started something else, or does not reach the boot services. See its console",
-            o.policy.probe_timeout.as_mins()
-        ));
+        let refused = call.and_then(|call| call.refused.as_ref());
+        return Progress::Exhausted(match (refused, unserved(o, run)) {
+            (Some(why), _) => format!("the probe called and was given nothing: {why}"),
+            (None, Some(why)) => format!("it came for the probe and could not be sent it: {why}"),
+            (None, None) => format!(
+                "it was switched on for the probe and no probe called within {} minutes: it started something else, or does not reach the boot services. See its console",
+                o.policy.probe_timeout.as_mins()
+            ),
+        });
     }
     // A machine needs a while to show that it is on; one that is off long after that is not started a second time.
     if o.now > after(since, o.policy.power_confirm) && is_down_since(o, since) {
@@ -298,6 +291,13 @@ pub(crate) fn unserved<'a>(o: &'a Observed, run: &Run) -> Option<&'a str> {
     let since = run.last(&Step::PowerOn)?.started_at;
     let (_, why) = o.unserved.as_ref().filter(|(at, _)| *at >= since)?;
     Some(why)
+}
+
+/// Whether something of the claim's image was on its way to the machine since this run switched it on.
+pub(crate) fn was_sent(o: &Observed, run: &Run) -> bool {
+    let begun = run.last(&Step::PowerOn).map(|done| done.started_at);
+    let sent = o.served_at.zip(begun);
+    sent.is_some_and(|(at, begun)| at >= begun)
 }
 
 fn bring_up(o: &Observed, run: &Run, base: Decision) -> Progress {

@@ -1,7 +1,7 @@
 //! The site's own DHCP: dnsmasq, as a site that has one before Corten comes.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 
 use crate::error::Error;
 use crate::namespace::{BRIDGE, SERVER};
@@ -87,9 +87,8 @@ impl Dnsmasq {
             words.push(format!("--dhcp-boot=tag:http,tag:boot{number},{url}"));
         }
         words.extend(dhcp.options.iter().cloned());
-        // So that it ends with the thread that starts it, also when this process is killed.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "dnsmasq"])
+        let child = crate::tied_to_us()
+            .arg("dnsmasq")
             .args(words)
             .spawn()
             .map_err(Error::start("setpriv"))?;

@@ -44,6 +44,13 @@ pub fn missing() -> Vec<String> {
     missing
 }
 
+/// A command of a program that ends with the thread that starts it, also when this process is killed.
+fn tied_to_us() -> std::process::Command {
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    command
+}
+
 /// A program that is not on the path, and what it is for.
 fn absent(program: &str, why: &str) -> Option<String> {
     let there = std::env::var_os("PATH").is_some_and(|path| {

@@ -33,8 +33,8 @@ impl Lldpd {
         std::fs::write(&settings, wanted).map_err(Error::file(&settings))?;
         // It confines itself to a folder below /run, which is to be gone with it.
         const ALONE: &str = "mount -t tmpfs none /run && exec lldpd \"$@\"";
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "unshare", "--mount", "sh", "-c"])
+        let child = crate::tied_to_us()
+            .args(["unshare", "--mount", "sh", "-c"])
             .args([ALONE, "lldpd", "-d", "-I", "ctap*", "-u"])
             .arg(folder.join("lldpd.sock"))
             .arg("-O")

@@ -39,6 +39,30 @@ async fn life(lab: &Lab) {
         .await;
 }
 
+/// A story with an engine that is dropped at its n-th call, and a second one that goes on. The gate of the first.
+async fn played(lab: &Lab, n: usize, story: impl Future<Output = ()>) -> Gate {
+    let gate = Gate::stopping_at(n);
+    let mut story = std::pin::pin!(story);
+    if lab.engine_until_stopped(gate.clone(), story.as_mut()).await {
+        lab.engine_until_stopped(Gate::counting(), story).await;
+    }
+    gate
+}
+
+/// Plays `dropped_at` with each of so many calls under `make test-full`, and with some of them otherwise. Says with how many.
+async fn at_places<F: Future<Output = usize>>(
+    calls: usize,
+    dropped_at: impl Fn(usize) -> F,
+) -> usize {
+    let full = std::env::var_os("CORTEN_TEST_FULL").is_some();
+    let every = if full { 1 } else { (calls / 8).max(1) };
+    stream::iter((0..calls).step_by(every))
+        .map(dropped_at)
+        .buffer_unordered(4)
+        .count()
+        .await
+}
+
 /// One life with an engine that is dropped at its n-th call, and a second one. Says how many calls the first one tried.
 async fn dropped_at(n: usize) -> usize {
     let mut lab = Lab::start()
@@ -52,15 +76,7 @@ async fn dropped_at(n: usize) -> usize {
         "timeouts": {"shutdownGraceSeconds": 3, "powerConfirmSeconds": 5},
     }))
     .await;
-    let gate = Gate::stopping_at(n);
-    {
-        let lab = &lab;
-        let story = std::pin::pin!(life(lab));
-        let mut story = story;
-        if lab.engine_until_stopped(gate.clone(), story.as_mut()).await {
-            lab.engine_until_stopped(Gate::counting(), story).await;
-        }
-    }
+    let gate = played(&lab, n, life(&lab)).await;
     let machine = lab.fleet().machine(0);
     let mut kinds = resets(&machine);
     let sent = kinds.len();
@@ -101,23 +117,17 @@ async fn restart_dropped_at(n: usize) -> usize {
         (names::OPERATION): names::OPERATION_GRACEFUL_RESTART_BMC,
     }}});
     lab.edit(&lab.all::<Bmc>(), &bmc, asked).await;
-    let gate = Gate::stopping_at(n);
-    {
-        let lab = &lab;
-        let is_over = |world: &World| {
-            let bmc = world.bmc(&bmc).expect("the BMC");
-            let noted = bmc.metadata.annotations.iter().flatten();
-            noted
-                .into_iter()
-                .all(|(key, _)| key != names::OPERATION && key != names::BMC_RESTART_INTENT)
-        };
-        let mut story = std::pin::pin!(async {
-            lab.eventually(is_over).await;
-        });
-        if lab.engine_until_stopped(gate.clone(), story.as_mut()).await {
-            lab.engine_until_stopped(Gate::counting(), story).await;
-        }
-    }
+    let is_over = |world: &World| {
+        let bmc = world.bmc(&bmc).expect("the BMC");
+        let noted = bmc.metadata.annotations.iter().flatten();
+        noted
+            .into_iter()
+            .all(|(key, _)| key != names::OPERATION && key != names::BMC_RESTART_INTENT)
+    };
+    let gate = played(&lab, n, async {
+        lab.eventually(is_over).await;
+    })
+    .await;
     let journal = machine.journal();
     let restarts = journal.iter().filter(|line| line.contains("Manager.Reset"));
     assert!(restarts.count() <= 1, "dropped at {n}: {journal:#?}");
@@ -131,13 +141,7 @@ async fn restart_dropped_at(n: usize) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bmc_whose_restart_was_begun_by_an_engine_that_is_gone_is_not_restarted_again() {
     let calls = restart_dropped_at(usize::MAX - 1).await;
-    let full = std::env::var_os("CORTEN_TEST_FULL").is_some();
-    let every = if full { 1 } else { calls / 8 };
-    stream::iter((0..calls).step_by(every.max(1)))
-        .map(restart_dropped_at)
-        .buffer_unordered(4)
-        .count()
-        .await;
+    at_places(calls, restart_dropped_at).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,15 +151,9 @@ async fn an_engine_dropped_at_its_nth_call_is_followed_by_one_that_does_nothing_
         calls > 30,
         "only {calls} calls: is everything behind the gate?"
     );
-    let full = std::env::var_os("CORTEN_TEST_FULL").is_some();
     // Each call passes the gate before it is sent and after its answer came.
-    let (every, at_once) = if full { (1, 4) } else { (calls / 8, 4) };
     let begun = std::time::Instant::now();
-    let tried = stream::iter((0..calls).step_by(every.max(1)))
-        .map(dropped_at)
-        .buffer_unordered(at_once)
-        .count()
-        .await;
+    let tried = at_places(calls, dropped_at).await;
     println!(
         "{tried} of {calls} places in {:?}",
         Duration::from_secs(begun.elapsed().as_secs())

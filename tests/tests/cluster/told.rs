@@ -12,12 +12,14 @@ use corten_api::metal::{
 use corten_sim::{Effect, MachineHandle, Rule, Shape};
 use corten_tests::lab::{Lab, World};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Event, Secret};
+use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt as _;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use super::onboarding::{bmc_by_address, create, fails_by, is_ready, ready, secret};
 
 /// A dead BMC is asked less and less often, so its return may be noticed late.
 const NOTICED: Duration = Duration::from_secs(180);
@@ -269,48 +271,18 @@ async fn what_is_recorded_of_a_machine_is_what_the_machine_shows() {
     }
 }
 
-async fn create<K>(api: &Api<K>, object: Value) -> K
-where
-    K: serde::de::DeserializeOwned + Clone + std::fmt::Debug + serde::Serialize,
-{
-    let object: K = serde_json::from_value(object).unwrap();
-    api.create(&PostParams::default(), &object).await.unwrap()
-}
-
 /// Makes a BMC for machine `index` of the laboratory, with its address inline and `password` in a Secret of its own. Returns the name
 /// of both.
 async fn bmc_for(lab: &Lab, index: usize, scheme: &str, password: &str) -> String {
     let name = format!("{}-bmc-{index}", lab.name());
     let machine = lab.fleet().machine(index);
-    let login = json!({
-        "metadata": { "name": name },
-        "stringData": { "username": machine.user(), "password": password },
-    });
-    create::<Secret>(&lab.here(), login).await;
-    let bmc = json!({
-        "metadata": { "name": name, "labels": lab.labels() },
-        "spec": {
-            "access": { "ip": machine.ip().to_string(), "macAddress": machine.mac().to_string() },
-            "protocol": { "name": "Redfish", "port": machine.port(), "scheme": scheme },
-            "secretRef": { "namespace": lab.namespace(), "name": name },
-        },
-    });
-    create::<Bmc>(&lab.all(), bmc).await;
+    secret(lab, &name, &machine.user(), password).await;
+    bmc_by_address(lab, &name, &machine, Some(scheme), &name).await;
     name
 }
 
-fn is_ready(world: &World, bmc: &str) -> bool {
-    let ready = world.bmc_condition(bmc, "Ready");
-    ready.is_some_and(|ready| ready.status == "True")
-}
-
-fn fails_by(world: &World, bmc: &str, reason: &str) -> bool {
-    let ready = world.bmc_condition(bmc, "Ready");
-    ready.is_some_and(|ready| ready.status == "False" && ready.reason == reason)
-}
-
 fn message<'a>(world: &'a World, bmc: &str) -> &'a str {
-    &world.bmc_condition(bmc, "Ready").unwrap().message
+    ready(world, bmc).2
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,7 +325,7 @@ async fn each_failure_of_a_bmc_has_its_reason_and_says_where_it_is_and_what_help
     let world = lab
         .eventually(|world| {
             let mut rows = table.iter().zip(&bmcs);
-            rows.all(|((reason, _, _), bmc)| fails_by(world, bmc, reason))
+            rows.all(|((reason, _, _), bmc)| fails_by(bmc, reason)(world))
         })
         .await;
     for (((reason, place, remedy), bmc), machine) in table.iter().zip(&bmcs).zip(&machines) {
@@ -485,7 +457,7 @@ async fn a_bmc_without_a_scheme_is_spoken_to_by_http_only_where_that_is_assumed(
     let plain = bmc_for(&lab, 0, "", &inside.password()).await;
     let secure = bmc_for(&lab, 1, "", &outside.password()).await;
     let world = lab
-        .eventually(|world| is_ready(world, &plain) && fails_by(world, &secure, "TLSFailed"))
+        .eventually(|world| is_ready(world, &plain) && fails_by(&secure, "TLSFailed")(world))
         .await;
     assert!(inside.url().starts_with("http://"));
     let said = message(&world, &plain);

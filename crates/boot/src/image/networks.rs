@@ -65,13 +65,13 @@ impl Resolve for Networks {
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let is_proxy = networks.proxies.iter().any(|proxy| proxy == name.as_str());
-            let mut allowed = found
+            let allowed: Vec<_> = found
                 .filter(|address| is_proxy || networks.allow(address.ip()))
-                .peekable();
-            if allowed.peek().is_none() {
+                .collect();
+            if allowed.is_empty() {
                 return Err(NotAllowed.into());
             }
-            let allowed: Addrs = Box::new(allowed.collect::<Vec<_>>().into_iter());
+            let allowed: Addrs = Box::new(allowed.into_iter());
             Ok(allowed)
         })
     }

@@ -78,11 +78,9 @@ pub async fn play(stage: &mut Stage, site: &Site) -> anyhow::Result<()> {
     );
     let images = Images::serve(vec![(IMAGE, disk)]).await?;
     let _dhcp = Dnsmasq::start(&Dhcp::pxe(BOOT_PORT), &site.folder)?;
-    let _switch = match Lldpd::missing() {
-        None => Some(Lldpd::start(&site.folder)?),
-        // The machines listen for a switch half a minute long, and hear none.
-        Some(_) => None,
-    };
+    // Without one the machines listen for a switch half a minute long, and hear none.
+    let has_switch = Lldpd::missing().is_none();
+    let _switch = has_switch.then(|| Lldpd::start(&site.folder)).transpose()?;
     stage
         .story
         .say("dnsmasq is the site's DHCP; a web server has the image");

@@ -85,11 +85,10 @@ impl BmcController {
             }
             Err(error) => {
                 self.remember_refusal(bmc, &connected, &error, memory);
-                let failed = match &error {
-                    LookError::Connect(ConnectError::Gateway(error)) => Some(error),
-                    _ => None,
-                };
-                if matches!(failed, Some(GatewayError::TlsFailed { .. })) {
+                if let LookError::Connect(ConnectError::Gateway(GatewayError::TlsFailed {
+                    ..
+                })) = &error
+                {
                     // Whoever mends it puts another authority into the Secret or a policy, which nothing here watches.
                     memory.secret_at = None;
                 }

@@ -60,26 +60,26 @@ impl BmcController {
         // Until the end: what is read is some hundred kilobytes of documents, which only so many BMCs may hold at a time. Not before the
         // BMC has answered, so that a hung one never holds a place, and not through a login that hangs.
         let has_to_discover = self.has_to_discover(&name);
-        let mut place = None;
-        if has_to_discover {
-            place = self.context.onboarding.place().await;
-        }
+        let onboarding = async || match has_to_discover {
+            true => self.context.onboarding.place().await,
+            false => None,
+        };
+        let mut _place = onboarding().await;
         let reading = service.systems();
         tokio::pin!(reading);
         let systems = match tokio::time::timeout(PROMPT, &mut reading).await {
             Ok(systems) => systems,
             Err(_) => {
-                drop(place.take());
+                _place = None;
                 let systems = reading.await;
-                if has_to_discover && systems.is_ok() {
-                    place = self.context.onboarding.place().await;
+                if systems.is_ok() {
+                    _place = onboarding().await;
                 }
                 systems
             }
         };
         gate::pass().await;
         let systems = systems.map_err(ConnectError::Gateway)?;
-        let _place = place;
         let shown = self.place(&name, &access, systems)?;
         if shown.iter().any(|system| self.is_to_be_discovered(system)) {
             // The login worked: written before the long reading, so that a crash in it does not cost the login budget.

@@ -39,15 +39,15 @@ pub(super) async fn create(
     let mut labels = passed_on(endpoint.metadata.labels.as_ref());
     labels.extend(context.config.demanded_labels());
     let (secret, is_new) = secret(context, &name, &labels, device.kind.credentials.first()).await?;
-    let seen_as = labels.clone();
     let mut bmc = bmc(&name, labels, device);
-    let notes = bmc.annotations_mut();
     let may_pin = |loaded: &Loaded| {
         let mac = endpoint.spec.mac_address.parse().ok();
-        mac.is_some_and(|mac| context.connector.may_pin_first(&seen_as, mac, loaded))
+        mac.is_some_and(|mac| context.connector.may_pin_first(bmc.labels(), mac, loaded))
     };
+    let may_pin = secret.as_ref().is_some_and(may_pin);
+    let notes = bmc.annotations_mut();
     if device.scheme == Scheme::Https
-        && secret.as_ref().is_some_and(may_pin)
+        && may_pin
         && let Some(pin) = handle.observed_pin()
     {
         notes.insert(names::TLS_PIN.to_owned(), pin.to_string());

@@ -84,6 +84,11 @@ impl Redfish {
         }
     }
 
+    fn drive(&self, serial: &str) -> Option<&Drive> {
+        let mut drives = self.drives.iter();
+        drives.find(|drive| drive.serial_number.as_deref() == Some(serial))
+    }
+
     fn links(&self) -> Result<&Links, OperationError> {
         self.links
             .as_ref()
@@ -152,11 +157,7 @@ impl Redfish {
             }
             Step::SetBootOrder => boot_order(system, &self.boot_order),
             Step::EraseDrive(serial) => {
-                let found = self
-                    .drives
-                    .iter()
-                    .find(|drive| drive.serial_number.as_deref() == Some(serial));
-                let Some(found) = found else {
+                let Some(found) = self.drive(serial) else {
                     return Err(OperationError::NotOffered {
                         what: format!("a drive {serial}"),
                         offered: Vec::new(),
@@ -253,11 +254,7 @@ impl Redfish {
         answer: &str,
         goes_on: bool,
     ) -> Result<Sent, SendError> {
-        let at = self
-            .drives
-            .iter()
-            .find(|drive| drive.serial_number.as_deref() == Some(serial))
-            .and_then(|drive| drive.path.as_ref());
+        let at = self.drive(serial).and_then(|drive| drive.path.as_ref());
         let Some(at) = at else {
             return Err(unproved(serial, "its document has no address to read"));
         };

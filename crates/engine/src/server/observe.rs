@@ -7,11 +7,12 @@ use kube::ResourceExt;
 
 use corten_api::{
     corten::{SectionState, ServerInventory, ServerRun},
-    metal::{Bmc, PowerState, Server, ServerStatus},
+    metal::{PowerState, Server, ServerStatus},
     names,
 };
 use corten_kit::ObjectKey;
 use corten_lifecycle::{
+    annotation,
     identity::{Identity, is_placeholder_uuid},
     policy::Policy,
     refresh,
@@ -246,7 +247,7 @@ impl Controller {
                 None => format!(
                     "there is no BMC {name:?}, which spec.bmcRef names, among those that this engine looks after: create it, or give it the labels of --label-selector"
                 ),
-                Some(bmc) if is_ignored(&bmc) => format!(
+                Some(bmc) if annotation::is_ignored(bmc.annotations()) => format!(
                     "the BMC {name:?} is ignored: remove its annotation {}",
                     names::OPERATION
                 ),
@@ -392,11 +393,6 @@ fn reach(machine: &fleet::Machine, reading: Option<&Reading>) -> Reach {
             })
         }
     }
-}
-
-fn is_ignored(bmc: &Bmc) -> bool {
-    let word = bmc.annotations().get(names::OPERATION);
-    word.is_some_and(|word| word == names::OPERATION_IGNORE)
 }
 
 /// UUID and serial number, parts that tell nothing emptied.

@@ -167,27 +167,25 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
                 .map(|serial| format!("{serial}: in a RAID volume, which was erased as one drive")),
         )
         .collect();
-    if !contested.is_empty() {
-        let message = format!(
+    let blocks = if !contested.is_empty() {
+        Some(format!(
             "the probe may not write drives that the BMC lists as this machine's own, which no policy passes over: {}. All that was not written: {}. {}",
             contested.join(", "),
             never.join("; "),
             remedy()
-        );
+        ))
+    } else if !never.is_empty() && !o.policy.ignore_unreachable_drives {
+        Some(format!(
+            "these drives are never written and the policy {} lets them block (cleaning.unreachableDrives): {}. {}",
+            o.policy.name,
+            never.join("; "),
+            remedy()
+        ))
+    } else {
+        None
+    };
+    if let Some(message) = blocks {
         return waiting(base, "DrivesNeverWritten", &message).until(super::look(o));
-    }
-    if !never.is_empty() && !o.policy.ignore_unreachable_drives {
-        return waiting(
-            base,
-            "DrivesNeverWritten",
-            &format!(
-                "these drives are never written and the policy {} lets them block (cleaning.unreachableDrives): {}. {}",
-                o.policy.name,
-                never.join("; "),
-                remedy()
-            ),
-        )
-        .until(super::look(o));
     }
     if let Some(decided) = super::unrecorded(o, &base).or_else(|| super::media(o, &base, run)) {
         return decided;

@@ -153,15 +153,10 @@ fn unserved(o: &Observed, run: &Run) -> Option<jiff::Timestamp> {
     let since = run
         .last(&Step::PowerOn)
         .map_or(o.now, |done| done.finished_at);
-    let begun = run.last(&Step::PowerOn).map(|done| done.started_at);
-    let was_sent = o
-        .served_at
-        .zip(begun)
-        .is_some_and(|(at, begun)| at >= begun);
-    (is_awaited && !was_sent).then(|| after(since, o.policy.probe_timeout))
+    (is_awaited && !inband::was_sent(o, run)).then(|| after(since, o.policy.probe_timeout))
 }
 
-fn unfetched(o: &Observed, run: &crate::run::Run) -> String {
+fn unfetched(o: &Observed, run: &Run) -> String {
     match inband::unserved(o, run) {
         Some(why) => format!("it came for its image and could not be sent it: {why}"),
         None => format!(

@@ -6,4 +6,5 @@ mod cleaning;
 mod inband;
 mod onboarding;
 mod people;
+mod probed;
 mod promises;

@@ -36,14 +36,25 @@ fn the_drives_of_a_machine_are_erased_side_by_side() {
     assert_eq!(bench.state, Some(ServerState::Available));
 }
 
-#[test]
-fn a_bmc_that_takes_one_erasure_at_a_time_is_given_one_at_a_time() {
-    let mut bench = Bench::dirty("a");
-    bench.iron.drives.push(drive("D3"));
+fn until_erasing(bench: &mut Bench) {
     while bench.sent.is_empty() {
         bench.step();
         bench.pass_time();
     }
+}
+
+/// The first drive is being erased.
+fn erasing() -> Bench {
+    let mut bench = Bench::dirty("a");
+    until_erasing(&mut bench);
+    bench
+}
+
+#[test]
+fn a_bmc_that_takes_one_erasure_at_a_time_is_given_one_at_a_time() {
+    let mut bench = Bench::dirty("a");
+    bench.iron.drives.push(drive("D3"));
+    until_erasing(&mut bench);
     while !matches!(decide(&bench.observe()).act, Act::Send(_)) {
         bench.step();
     }
@@ -233,11 +244,7 @@ fn a_sign_off_that_comes_when_no_cleaning_is_due_waives_no_later_one() {
 
 #[test]
 fn nobody_signs_off_a_drive_that_is_being_erased() {
-    let mut bench = Bench::dirty("a");
-    while bench.sent.is_empty() {
-        bench.step();
-        bench.pass_time();
-    }
+    let mut bench = erasing();
     bench.set(names::CLEANED_BY, "jane");
     let decided = decide(&bench.observe());
     assert!(matches!(decided.act, Act::FollowErasure { .. }));
@@ -250,11 +257,7 @@ fn nobody_signs_off_a_drive_that_is_being_erased() {
 
 #[test]
 fn who_takes_an_erasure_over_learns_where_the_drive_is_before_its_task_is_believed() {
-    let mut bench = Bench::dirty("a");
-    while bench.sent.is_empty() {
-        bench.step();
-        bench.pass_time();
-    }
+    let mut bench = erasing();
     bench.set(names::CLEANED_BY, "jane");
     bench.restart();
     assert_eq!(decide(&bench.observe()).act, Act::ReadInventory);
