@@ -13,8 +13,9 @@ use bytes::Bytes;
 use crate::image::Images;
 use crate::image::resolved::{CLOUD_INIT_URL, IGNITION_URL, Kind, Resolved};
 use crate::links::name;
+use crate::piece::{self, Piece};
 use crate::ramdisk::{File, Index, RamdiskError};
-use crate::server::artefacts::{Artefact, Artefacts, Boot, Bootable, Piece};
+use crate::server::artefacts::{Artefact, Artefacts, Boot, Bootable};
 use crate::{Refusal, Target, UserData, iso, uki};
 
 const BINARY: &str = "application/octet-stream";
@@ -156,13 +157,13 @@ impl Store {
     }
 
     /// A form of the image that it does not come in.
-    async fn made(
+    async fn form(
         &self,
         image: &Resolved,
         wanted: &'static str,
         boot: &Boot<'_>,
     ) -> Result<Artefact, Refusal> {
-        let made = self.workshop.make(&self.images, image, wanted).await?;
+        let form = self.workshop.form(&self.images, image, wanted).await?;
         let line = match image.kind {
             Kind::Linux => Some(
                 uki::slot(&live_command_line(image, boot))
@@ -170,7 +171,7 @@ impl Store {
             ),
             _ => None,
         };
-        let (pieces, etag) = made.pieces(line);
+        let (pieces, etag) = form.pieces(line);
         Ok(Artefact {
             pieces,
             etag,
@@ -262,9 +263,10 @@ impl Artefacts for Store {
             })?;
             let drive =
                 iso::config_drive(data).map_err(|error| Refusal::Nothing(error.to_string()))?;
-            let etag = crate::ramdisk::index::sha256(&drive);
+            let whole = piece::whole(&drive).map_err(|error| Refusal::NotNow(error.to_string()))?;
+            let etag = crate::ramdisk::index::sha256(&whole);
             return Ok(Artefact {
-                pieces: vec![Piece::Bytes(Bytes::from(drive))],
+                pieces: drive,
                 etag,
                 media_type: BINARY,
                 modified: None,
@@ -280,9 +282,9 @@ impl Artefacts for Store {
                 match (image.kind, wanted) {
                     // Firmware makes a RAM disk of it.
                     (Kind::Iso, name::EFI) => self.part(&image, name::ISO).await,
-                    (Kind::Linux, name::EFI) => self.made(&image, name::EFI, &boot).await,
+                    (Kind::Linux, name::EFI) => self.form(&image, name::EFI, &boot).await,
                     (Kind::Linux | Kind::Efi, name::ISO) => {
-                        self.made(&image, name::ISO, &boot).await
+                        self.form(&image, name::ISO, &boot).await
                     }
                     _ => self.part(&image, wanted).await,
                 }

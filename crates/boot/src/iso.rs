@@ -7,42 +7,32 @@ pub mod esp;
 mod volume;
 
 use crate::UserData;
+use crate::piece::Piece;
 
 pub use volume::IsoError;
 
 /// A bootable image, and where the EFI file is in it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bootable {
     /// The image.
-    pub bytes: Vec<u8>,
+    pub pieces: Vec<Piece>,
     /// Offset of the EFI file's first byte; it is in one piece.
     pub offset: u64,
-}
-
-impl std::fmt::Debug for Bootable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Bootable({} bytes, EFI file at {})",
-            self.bytes.len(),
-            self.offset
-        )
-    }
 }
 
 /// An image that boots `efi`, from a CD drive, as virtual media, or written to a USB stick (its first sector has a partition table).
 ///
 /// # Errors
-/// The EFI file is too long.
-pub fn bootable(efi: &[u8], time: u32) -> Result<Bootable, IsoError> {
+/// The EFI file is too long, or too short to be one.
+pub fn bootable(efi: Vec<Piece>, time: u32) -> Result<Bootable, IsoError> {
     let esp = esp::system_partition(efi)?;
-    let files = [volume::Entry {
+    let files = vec![volume::Entry {
         name: "efi.img",
-        contents: &esp.bytes,
+        contents: esp.pieces,
     }];
-    let (bytes, start) = volume::write("CORTEN", &files, Some(0), time)?;
+    let (pieces, start) = volume::write("CORTEN", files, Some(0), time)?;
     Ok(Bootable {
-        bytes,
+        pieces,
         offset: start + esp.offset,
     })
 }
@@ -51,32 +41,24 @@ pub fn bootable(efi: &[u8], time: u32) -> Result<Bootable, IsoError> {
 ///
 /// # Errors
 /// The data are too long for an image.
-pub fn config_drive(data: &UserData) -> Result<Vec<u8>, IsoError> {
-    let mut files = vec![volume::Entry {
-        name: "meta-data",
-        contents: &data.meta_data,
-    }];
+pub fn config_drive(data: &UserData) -> Result<Vec<Piece>, IsoError> {
     // Without user-data, even an empty one, cloud-init does not take the drive for a seed. Ignition reads its own from there (its providers for KubeVirt
     // and Proxmox VE), so it stands there where nobody gave user data for cloud-init.
-    let user_data = data.user_data.as_deref().or(data.ignition.as_deref());
-    files.push(volume::Entry {
-        name: "user-data",
-        contents: user_data.unwrap_or_default(),
-    });
-    if let Some(vendor) = &data.vendor_data {
-        files.push(volume::Entry {
-            name: "vendor-data",
-            contents: vendor,
-        });
-    }
-    if let Some(network) = &data.network_config {
-        files.push(volume::Entry {
-            name: "network-config",
-            contents: network,
-        });
-    }
-    volume::write("cidata", &files, None, 0).map(|(bytes, _)| bytes)
+    let user_data = data.user_data.as_ref().or(data.ignition.as_ref());
+    let empty = bytes::Bytes::new();
+    let files = [
+        ("meta-data", Some(&data.meta_data)),
+        ("user-data", Some(user_data.unwrap_or(&empty))),
+        ("vendor-data", data.vendor_data.as_ref()),
+        ("network-config", data.network_config.as_ref()),
+    ];
+    let entry = |(name, contents): (_, Option<&bytes::Bytes>)| {
+        let contents = vec![Piece::Bytes(contents?.clone())];
+        Some(volume::Entry { name, contents })
+    };
+    let files = files.into_iter().filter_map(entry).collect();
+    volume::write("cidata", files, None, 0).map(|(pieces, _)| pieces)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

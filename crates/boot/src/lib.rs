@@ -13,6 +13,7 @@ pub mod ipxe;
 pub mod iso;
 pub mod links;
 pub mod machine;
+pub mod piece;
 pub mod ramdisk;
 mod registry;
 pub mod server;

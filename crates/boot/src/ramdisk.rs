@@ -11,12 +11,14 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 pub use index::{File, Index, Slot};
 pub use kernel::{Kernel, KernelSource};
 pub use profile::Profile;
 
 use crate::cpio::{Archive, CpioError};
 use crate::iso::{self, IsoError};
+use crate::piece::{self, Piece};
 use crate::uki::{self, UkiError};
 
 /// The usual command line: console on screen and on the first serial port (which becomes `/dev/console`), reboot some time after a panic.
@@ -149,9 +151,10 @@ pub fn build(options: &Options) -> Result<Index, RamdiskError> {
     fs::create_dir_all(out).map_err(|error| RamdiskError::io("make", out, error))?;
     let work = tempdir(out)?;
     let kernel = options.kernel.find(options.release.as_deref(), &work.0)?;
-    let image = kernel::read(&kernel.image)?;
+    let image = Bytes::from(kernel::read(&kernel.image)?);
     let (initrd, selection) = initrd(options, &kernel)?;
-    let uki = uki::build(&uki::Parts {
+    let initrd = Bytes::from(initrd);
+    let uki = uki::build(uki::Parts {
         stub: &kernel::read(&options.stub)?,
         os_release: &format!(
             "NAME=\"Corten\"\nID=corten\nPRETTY_NAME=\"Corten discovery ramdisk\"\nVERSION_ID=\"{}\"\n",
@@ -159,10 +162,14 @@ pub fn build(options: &Options) -> Result<Index, RamdiskError> {
         ),
         release: &kernel.release,
         command_line: &options.command_line,
-        kernel: &image,
-        initrd: &initrd,
+        head: &image,
+        kernel: vec![Piece::Bytes(image.clone())],
+        initrd: vec![Piece::Bytes(initrd.clone())],
     })?;
-    let iso = iso::bootable(&uki.bytes, options.time)?;
+    let iso = iso::bootable(uki.pieces.clone(), options.time)?;
+    let whole = |pieces: &[Piece]| {
+        piece::whole(pieces).map_err(|error| RamdiskError::io("put together files of", out, error))
+    };
 
     let stale = out.join(index::FILE);
     if let Err(error) = fs::remove_file(&stale)
@@ -186,10 +193,15 @@ pub fn build(options: &Options) -> Result<Index, RamdiskError> {
         efi: write(
             out,
             crate::links::name::EFI,
-            &uki.bytes,
+            &whole(&uki.pieces)?,
             Some(slot(uki.slot)),
         )?,
-        iso: write(out, crate::links::name::ISO, &iso.bytes, Some(iso_slot))?,
+        iso: write(
+            out,
+            crate::links::name::ISO,
+            &whole(&iso.pieces)?,
+            Some(iso_slot),
+        )?,
         modules: selection
             .paths
             .iter()

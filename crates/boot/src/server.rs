@@ -20,7 +20,7 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::routing::{get, post};
 
-pub use artefacts::{Artefact, Artefacts, Boot, Bootable, Piece};
+pub use artefacts::{Artefact, Artefacts, Boot, Bootable};
 pub use listen::{Limits, Peer};
 pub use refused::Refused;
 

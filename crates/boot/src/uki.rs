@@ -1,17 +1,20 @@
 //! Unified kernel images: a PE file that holds a kernel, its initial ramdisk and its command line (UAPI Group, "Unified Kernel Image").
 //!
-//! [`build`] appends the sections to systemd's EFI stub. The command line's section is a slot of fixed size, so that each boot's own command line can be
+//! [`build`] lays the sections out behind systemd's EFI stub. The command line's section is a slot of fixed size, so that each boot's own command line can be
 //! laid over it while the file is served: same length, same offsets, no copy. (An image patched so is unsigned; Secure Boot takes the signed chain.)
 
 pub mod pe;
 
 use pe::{Image, PeError};
 
+use crate::piece::{self, Piece};
+
 /// Size of the command line's slot, in bytes: x86's COMMAND_LINE_SIZE.
 pub const SLOT: usize = 2048;
+const CMDLINE: &str = ".cmdline";
 
 /// What goes into an image.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Parts<'a> {
     /// systemd's `linuxx64.efi.stub` (or that of another architecture).
     pub stub: &'a [u8],
@@ -21,10 +24,12 @@ pub struct Parts<'a> {
     pub release: &'a str,
     /// Command line without what belongs to one boot.
     pub command_line: &'a str,
+    /// The kernel's first bytes, its headers at least: they say for which processor it is.
+    pub head: &'a [u8],
     /// The kernel.
-    pub kernel: &'a [u8],
+    pub kernel: Vec<Piece>,
     /// The initial ramdisk.
-    pub initrd: &'a [u8],
+    pub initrd: Vec<Piece>,
 }
 
 /// Why an image cannot be made. Trying again does not help.
@@ -50,26 +55,20 @@ pub enum UkiError {
 }
 
 /// An image, and where its command line is.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uki {
-    /// The PE file.
-    pub bytes: Vec<u8>,
+    /// The PE file; the slot is a piece of its own.
+    pub pieces: Vec<Piece>,
     /// Offset of the slot in the file; it is [`SLOT`] bytes long.
     pub slot: u64,
 }
 
-impl std::fmt::Debug for Uki {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Uki({} bytes, slot at {})", self.bytes.len(), self.slot)
-    }
-}
-
-/// Makes an image.
+/// Lays an image out.
 ///
 /// # Errors
 /// The stub or the kernel is none, or they do not fit together, or the command line is too long.
-pub fn build(parts: &Parts<'_>) -> Result<Uki, UkiError> {
-    let kernel = Image::read(parts.kernel).map_err(UkiError::Kernel)?;
+pub fn build(parts: Parts<'_>) -> Result<Uki, UkiError> {
+    let kernel = Image::read(parts.head).map_err(UkiError::Kernel)?;
     let mut image = Image::read(parts.stub).map_err(UkiError::Stub)?;
     if kernel.machine() != image.machine() {
         return Err(UkiError::Machine {
@@ -77,15 +76,31 @@ pub fn build(parts: &Parts<'_>) -> Result<Uki, UkiError> {
             stub: image.machine(),
         });
     }
-    let mut append = |name, bytes: &[u8]| image.append(name, bytes).map_err(UkiError::Stub);
-    append(".osrel", parts.os_release.as_bytes())?;
-    append(".uname", parts.release.as_bytes())?;
-    let slot = append(".cmdline", &slot(parts.command_line)?)?;
-    // The initial ramdisk before the kernel: with an old stub the kernel is run in place and needs room behind its section.
-    append(".initrd", parts.initrd)?;
-    append(".linux", parts.kernel)?;
+    let text = |text: &str| vec![Piece::from(text.as_bytes().to_vec())];
+    let sections = [
+        (".osrel", text(parts.os_release)),
+        (".uname", text(parts.release)),
+        (CMDLINE, vec![Piece::from(slot(parts.command_line)?)]),
+        // The initial ramdisk before the kernel: with an old stub the kernel is run in place and needs room behind its section.
+        (".initrd", parts.initrd),
+        (".linux", parts.kernel),
+    ];
+    let (mut slot, mut end) = (0, image.end());
+    let mut appended = Vec::new();
+    for (name, contents) in sections {
+        let length = piece::length(&contents);
+        let begin = image.append(name, length).map_err(UkiError::Stub)?;
+        piece::pad(&mut appended, end, begin);
+        appended.extend(contents);
+        end = begin + length;
+        if name == CMDLINE {
+            slot = begin;
+        }
+    }
+    piece::pad(&mut appended, end, image.end());
+    appended.insert(0, Piece::from(image.finish()));
     Ok(Uki {
-        bytes: image.finish(),
+        pieces: appended,
         slot,
     })
 }

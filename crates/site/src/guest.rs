@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use corten_boot::piece::{self, Piece};
 use corten_boot::{cpio::Archive, ramdisk, uki};
 use flate2::{Compression, write::GzEncoder};
 use serde_json::json;
@@ -160,15 +161,20 @@ impl Kernel {
 
     /// The program that firmware starts: kernel, busybox and its script.
     fn program(&self, command_line: &str) -> Result<Vec<u8>, Error> {
+        let image = read(&self.image)?;
         let parts = uki::Parts {
             stub: &read(Path::new(ramdisk::STUB))?,
             os_release: "ID=guest\n",
             release: &self.release,
             command_line,
-            kernel: &read(&self.image)?,
-            initrd: &self.initrd()?,
+            head: &image,
+            kernel: vec![Piece::from(image.clone())],
+            initrd: vec![Piece::from(self.initrd()?)],
         };
-        Ok(uki::build(&parts)?.bytes)
+        piece::whole(&uki::build(parts)?.pieces).map_err(|source| Error::File {
+            path: self.image.clone(),
+            source,
+        })
     }
 }
 

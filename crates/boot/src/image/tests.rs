@@ -353,7 +353,7 @@ async fn a_file_is_what_its_first_bytes_say_and_only_with_its_digest() {
     let efi = small_pe(pe::AMD64, 0);
     site.files.insert(
         "/x.iso".into(),
-        crate::iso::bootable(&efi, 0).unwrap().bytes[..200_000].to_vec(),
+        crate::iso::tests::bytes(&efi)[..200_000].to_vec(),
     );
     site.files.insert("/x.efi".into(), efi.clone());
     site.files

@@ -1,5 +1,7 @@
 //! A volume with one folder (ECMA-119), its names also as Joliet has them, since `meta-data` is no name of ISO 9660's.
 
+use crate::piece::{self, Piece};
+
 /// Size of a sector, in bytes.
 const SECTOR: usize = 2048;
 /// Largest image, in bytes: virtual media of BMCs end there.
@@ -17,13 +19,16 @@ pub enum IsoError {
     /// The EFI file is not in one piece in the FAT file system.
     #[error("the EFI file is not in one piece")]
     Fragmented,
+    /// It has not even the headers of an EFI file.
+    #[error("{0} bytes are no EFI file")]
+    TooShort(u64),
 }
 
 /// A file of the volume.
-#[derive(Clone, Copy)]
-pub(super) struct Entry<'a> {
-    pub(super) name: &'a str,
-    pub(super) contents: &'a [u8],
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) name: &'static str,
+    pub(super) contents: Vec<Piece>,
 }
 
 /// Both byte orders, as ECMA-119 has numbers.
@@ -122,30 +127,29 @@ struct Layout {
     files: Vec<(u32, u32)>,
 }
 
-/// Writes the volume; `boot` is the number of the file that firmware boots, which must be the last. Returns the bytes, and the offset of the last file.
+/// Lays the volume out; `boot` is the number of the file that firmware boots, which must be the last. Returns the pieces, and the offset of the last file.
 pub(super) fn write(
     label: &str,
-    files: &[Entry<'_>],
+    files: Vec<Entry>,
     boot: Option<usize>,
     time: u32,
-) -> Result<(Vec<u8>, u64), IsoError> {
-    let sum: u64 = files.iter().map(|file| file.contents.len() as u64).sum();
+) -> Result<(Vec<Piece>, u64), IsoError> {
+    let lengths = files.iter().map(|file| piece::length(&file.contents));
+    let lengths: Vec<u64> = lengths.collect();
+    let sum: u64 = lengths.iter().sum();
     let too_long = || IsoError::TooLong(sum);
     if sum > LARGEST {
         return Err(too_long());
     }
-    let sectors = |length: usize| u32::try_from(length.div_ceil(SECTOR)).map_err(|_| too_long());
     // 16 system area, then the descriptors (primary, boot record, Joliet, terminator), four path tables, two folders, the boot catalogue, the files.
     let paths = 20;
     let (root, joliet_root, catalogue) = (paths + 4, paths + 5, paths + 6);
     let mut next = catalogue + 1;
     let mut places = Vec::with_capacity(files.len());
-    for file in files {
-        places.push((
-            next,
-            u32::try_from(file.contents.len()).map_err(|_| too_long())?,
-        ));
-        next += sectors(file.contents.len())?;
+    for length in lengths {
+        let length = u32::try_from(length).map_err(|_| too_long())?;
+        places.push((next, length));
+        next += length.div_ceil(SECTOR as u32);
     }
     let layout = Layout {
         total: next,
@@ -180,7 +184,7 @@ pub(super) fn write(
         &mut image,
         Names::Primary,
         layout.root,
-        files,
+        &files,
         &layout,
         time,
     );
@@ -188,7 +192,7 @@ pub(super) fn write(
         &mut image,
         Names::Joliet,
         layout.joliet_root,
-        files,
+        &files,
         &layout,
         time,
     );
@@ -197,14 +201,17 @@ pub(super) fn write(
         boot_catalogue(&mut image, start, length);
     }
     image.fill(end, 0);
+    let mut end = image.0.len() as u64;
     let mut last = 0;
+    let mut pieces = vec![Piece::from(image.0)];
     for file in files {
-        last = image.0.len() as u64;
-        let end =
-            image.0.len().next_multiple_of(SECTOR) + file.contents.len().next_multiple_of(SECTOR);
-        image.put(file.contents).fill(end, 0);
+        last = end;
+        let full = end + piece::length(&file.contents);
+        end = full.next_multiple_of(SECTOR as u64);
+        pieces.extend(file.contents);
+        piece::pad(&mut pieces, full, end);
     }
-    Ok((image.0, last))
+    Ok((pieces, last))
 }
 
 /// A master boot record whose partition is the boot image, for USB sticks.
@@ -308,14 +315,7 @@ fn record(place: (u32, u32), directory: bool, identifier: &[u8], time: u32) -> V
     record.0
 }
 
-fn folder(
-    image: &mut Block,
-    names: Names,
-    own: u32,
-    files: &[Entry<'_>],
-    layout: &Layout,
-    time: u32,
-) {
+fn folder(image: &mut Block, names: Names, own: u32, files: &[Entry], layout: &Layout, time: u32) {
     let end = image.0.len() + SECTOR;
     for identifier in [[0u8], [1u8]] {
         image.put(&record((own, SECTOR as u32), true, &identifier, time));

@@ -1,12 +1,11 @@
 //! How the server finds the bytes of what a machine boots.
 
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use crate::links::Links;
+use crate::piece::{self, Piece};
 use crate::{Refusal, Target, Ticket};
 
 /// One boot, as artefacts are found for it.
@@ -52,35 +51,6 @@ impl std::fmt::Debug for Bootable {
     }
 }
 
-/// A part of an artefact's bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// A part of a file in the cache. The file must not change in place (replace it by rename).
-    File {
-        /// Where it is.
-        path: PathBuf,
-        /// First byte.
-        offset: u64,
-        /// How many.
-        length: u64,
-    },
-    /// Bytes in memory.
-    Bytes(Bytes),
-    /// Zeros, for padding.
-    Zeros(u64),
-}
-
-impl Piece {
-    /// How many bytes it has.
-    #[must_use]
-    pub fn length(&self) -> u64 {
-        match self {
-            Piece::File { length, .. } | Piece::Zeros(length) => *length,
-            Piece::Bytes(bytes) => bytes.len() as u64,
-        }
-    }
-}
-
 /// An artefact: its pieces one after the other, so that what is a server's own (a command line, a small archive) can be laid over what is
 /// shared and large, without a copy of it on disk. Small ones in memory, large ones in files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +69,7 @@ impl Artefact {
     /// How many bytes it has.
     #[must_use]
     pub fn length(&self) -> u64 {
-        self.pieces.iter().map(Piece::length).sum()
+        piece::length(&self.pieces)
     }
 }
 

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::artefacts::Piece;
+use crate::piece::Piece;
 
 /// How much is read at once.
 pub const CHUNK: usize = 256 * 1024;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::links::name;
+use crate::piece::Piece;
 use crate::service::{Config, bind};
 use crate::token::{Keys, Token};
 use crate::windows::{Window, Windows};

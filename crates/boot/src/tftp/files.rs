@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::TftpConfig;
 use crate::links::name;
-use crate::server::{Boot, Bootable, Piece, Refused, Services, chain};
+use crate::piece::Piece;
+use crate::server::{Boot, Bootable, Refused, Services, chain};
 use crate::token::Purpose;
 use crate::{Refusal, grub, ipxe, machine};
 

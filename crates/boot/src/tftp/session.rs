@@ -12,8 +12,9 @@ use tokio::time::timeout;
 
 use super::packet::{self, Reply, Request};
 use super::{TftpConfig, files};
+use crate::piece;
+use crate::server::Services;
 use crate::server::stream::Pieces;
-use crate::server::{Piece, Services};
 
 /// How often something is sent before the client is taken for gone.
 const TRIES: u32 = 6;
@@ -43,7 +44,7 @@ pub(super) async fn transfer(
             return Ok(());
         }
     };
-    let length: u64 = pieces.iter().map(Piece::length).sum();
+    let length = piece::length(&pieces);
     let wait = Duration::from_secs(u64::from(request.timeout.unwrap_or(1)));
     let block = usize::from(request.block.unwrap_or(512));
     let window = usize::from(request.window.unwrap_or(1));

@@ -54,10 +54,11 @@ pub struct Section {
     pub length: u32,
 }
 
-/// A PE file in memory.
+/// A PE file: its first bytes in memory, and how long it is with what is appended.
 #[derive(Debug, Clone)]
 pub struct Image {
     bytes: Vec<u8>,
+    end: u64,
     header: usize,
     table: usize,
     machine: u16,
@@ -112,7 +113,7 @@ fn header(bytes: &[u8]) -> Result<usize, PeError> {
 }
 
 impl Image {
-    /// Reads the headers of a file, and takes a copy of it.
+    /// Reads the headers of a file, or of its first bytes as far as the headers go, and takes a copy.
     ///
     /// # Errors
     /// It is no 64-bit PE file.
@@ -152,6 +153,7 @@ impl Image {
         }
         Ok(Self {
             bytes: bytes.to_vec(),
+            end: bytes.len() as u64,
             header,
             table,
             machine,
@@ -174,11 +176,11 @@ impl Image {
         &self.sections
     }
 
-    /// Appends a section, and says at which offset of the file its bytes are.
+    /// Appends a section of `length` bytes, and says at which offset of the file they belong.
     ///
     /// # Errors
     /// There is no room for its header, or the file would be too long.
-    pub fn append(&mut self, name: &str, contents: &[u8]) -> Result<u64, PeError> {
+    pub fn append(&mut self, name: &str, length: u64) -> Result<u64, PeError> {
         let at = self.table + self.sections.len() * SECTION_HEADER;
         let first = self
             .sections
@@ -200,12 +202,13 @@ impl Image {
             .unwrap_or(0);
         let address = u32::try_from(end.next_multiple_of(self.section_alignment.max(PAGE)))
             .map_err(too_long)?;
-        let size = u32::try_from(contents.len()).map_err(too_long)?;
-        self.pad()?;
-        let offset = u32::try_from(self.bytes.len()).map_err(too_long)?;
-        self.bytes.extend_from_slice(contents);
-        self.pad()?;
-        let length = u32::try_from(self.bytes.len()).map_err(too_long)? - offset;
+        let size = u32::try_from(length).map_err(too_long)?;
+        let begin = self.end.next_multiple_of(self.file_alignment);
+        self.end = begin
+            .saturating_add(length)
+            .next_multiple_of(self.file_alignment);
+        let offset = u32::try_from(begin).map_err(too_long)?;
+        let length = u32::try_from(self.end).map_err(too_long)? - offset;
 
         let mut entry = [0u8; SECTION_HEADER];
         for (slot, byte) in entry.iter_mut().zip(name.bytes().take(8)) {
@@ -243,17 +246,16 @@ impl Image {
         Ok(u64::from(offset))
     }
 
-    /// The file.
+    /// Length of the file, with all that is appended.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The bytes that were read, with the headers of all sections.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
         self.bytes
-    }
-
-    fn pad(&mut self) -> Result<(), PeError> {
-        let aligned = (self.bytes.len() as u64).next_multiple_of(self.file_alignment.max(1));
-        self.bytes
-            .resize(usize::try_from(aligned).map_err(|_| PeError::TooLong)?, 0);
-        Ok(())
     }
 
     fn put(&mut self, at: usize, value: &[u8]) -> Result<(), PeError> {

@@ -36,16 +36,18 @@ fn parts<'a>(stub: &'a [u8], kernel: &'a [u8]) -> Parts<'a> {
         os_release: "ID=corten\n",
         release: "6.1.0",
         command_line: "quiet",
-        kernel,
-        initrd: &[9; 777],
+        head: kernel,
+        kernel: vec![Piece::from(kernel.to_vec())],
+        initrd: vec![Piece::from(vec![9; 777])],
     }
 }
 
 #[test]
 fn sections_are_where_the_headers_say_and_do_not_overlap() {
     let (stub, kernel) = (small_pe(AMD64, 5), small_pe(AMD64, 0));
-    let uki = build(&parts(&stub, &kernel)).unwrap();
-    let image = Image::read(&uki.bytes).unwrap();
+    let uki = build(parts(&stub, &kernel)).unwrap();
+    let bytes = piece::whole(&uki.pieces).unwrap();
+    let image = Image::read(&bytes).unwrap();
     let names: Vec<_> = image
         .sections()
         .iter()
@@ -61,7 +63,7 @@ fn sections_are_where_the_headers_say_and_do_not_overlap() {
             .iter()
             .find(|section| section.name == name)
             .unwrap();
-        uki.bytes[section.offset as usize..][..section.size as usize].to_vec()
+        bytes[section.offset as usize..][..section.size as usize].to_vec()
     };
     assert_eq!(contents(".linux"), kernel);
     assert_eq!(contents(".initrd"), [9; 777]);
@@ -85,7 +87,7 @@ fn sections_are_where_the_headers_say_and_do_not_overlap() {
 fn a_stub_without_room_for_the_headers_is_refused() {
     let (stub, kernel) = (small_pe(AMD64, 3), small_pe(AMD64, 0));
     assert_eq!(
-        build(&parts(&stub, &kernel)),
+        build(parts(&stub, &kernel)),
         Err(UkiError::Stub(PeError::NoRoom))
     );
 }
@@ -94,7 +96,7 @@ fn a_stub_without_room_for_the_headers_is_refused() {
 fn a_kernel_of_another_processor_is_refused() {
     let (stub, kernel) = (small_pe(AMD64, 5), small_pe(pe::ARM64, 0));
     assert!(matches!(
-        build(&parts(&stub, &kernel)),
+        build(parts(&stub, &kernel)),
         Err(UkiError::Machine { .. })
     ));
 }
@@ -109,7 +111,7 @@ proptest! {
     #[test]
     fn no_file_panics(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
         if let Ok(mut image) = Image::read(&bytes) {
-            let _ = image.append(".x", b"y");
+            let _ = image.append(".x", 1);
         }
     }
 
@@ -118,6 +120,6 @@ proptest! {
         let mut stub = small_pe(AMD64, 5);
         stub[at] = value;
         let kernel = small_pe(AMD64, 0);
-        let _ = build(&parts(&stub, &kernel));
+        let _ = build(parts(&stub, &kernel));
     }
 }
