@@ -107,9 +107,15 @@ pub(crate) fn decide(o: &Observed) -> Option<Decision> {
     if let Some(why) = objection(o, operation) {
         return Some(refuse(o, "OperationRefused", format!("{asked}: {why}")));
     }
-    // Whatever is under way ends first; it takes minutes at most.
-    if o.run.is_some() {
-        return None;
+    if let Some(run) = &o.run {
+        // What ends in seconds ends first, and who wants it parked wants it whenever that may be. What is meant for now does not come upon a machine
+        // an hour later, when its image is written.
+        return long(run.kind)
+            .filter(|_| operation != Operation::Park)
+            .map(|what| {
+                let why = format!("{what} is under way; ask again when it has ended");
+                refuse(o, "OperationRefused", format!("{asked}: {why}"))
+            });
     }
     let notes = &o.record.notes;
     let plan = Plan {
@@ -122,6 +128,16 @@ pub(crate) fn decide(o: &Observed) -> Option<Decision> {
         )
     };
     Some(shown(o).with(Act::StartRun(plan)))
+}
+
+/// What may take longer than an operation may wait.
+fn long(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Discovery => Some("its discovery"),
+        Kind::Provisioning => Some("its provisioning"),
+        Kind::Cleaning => Some("its cleaning"),
+        _ => None,
+    }
 }
 
 /// While a hold asks a question, no operation is carried out, and none is kept for later.

@@ -141,6 +141,35 @@ fn an_operation_that_could_not_be_sent_in_time_is_no_surprise_later() {
 }
 
 #[test]
+fn an_operation_does_not_wait_for_an_image_to_be_written() {
+    let mut bench = Bench::bound("a");
+    bench.claim.as_mut().unwrap().allow_operations = true;
+    while bench.run.is_none() {
+        bench.step();
+    }
+    let mut bench = asked(bench, "hard-restart-server");
+    bench.step();
+    assert_eq!(bench.note(names::OPERATION), None);
+    assert!(bench.remarks.contains(&"OperationRefused"));
+    bench.rest();
+    assert!(!bench.sent.contains(&Step::ForceRestart));
+}
+
+#[test]
+fn a_wish_to_park_waits_for_what_is_under_way() {
+    let mut bench = Bench::bound("a");
+    bench.claim.as_mut().unwrap().allow_operations = true;
+    while bench.run.is_none() {
+        bench.step();
+    }
+    let mut bench = asked(bench, "park");
+    bench.step();
+    assert_eq!(bench.note(names::OPERATION), Some("park"));
+    bench.rest();
+    assert_eq!(bench.state, Some(ServerState::Parked));
+}
+
+#[test]
 fn what_is_no_operation_of_a_server_is_refused_by_name() {
     for operation in ["graceful-restart-bmc", "rotate-credentials", "make-coffee"] {
         let mut bench = asked(Bench::available(), operation);
