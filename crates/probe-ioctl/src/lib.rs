@@ -14,7 +14,7 @@ pub use block::{
     discard, flush_buffers, is_read_only, reread_partitions, secure_discard, size_bytes, zero_out,
 };
 pub use nvme::{NvmeCommand, NvmeCompletion, nvme_admin};
-pub use packet::{DriverInfo, driver_info, packet_socket};
+pub use packet::{DriverInfo, driver_info, link_modes, packet_socket};
 pub use scsi::{SgReply, sg_io};
 
 /// The data that goes with a command.

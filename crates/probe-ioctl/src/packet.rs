@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 const ETHTOOL_GDRVINFO: u32 = 3;
+const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
 
 /// A socket for whole Ethernet frames of one type on one link. It hears `multicast` too, where given; `send` goes out on that link.
 ///
@@ -102,15 +103,33 @@ const _: () = assert!(size_of::<RawDriverInfo>() == 196);
 #[repr(C)]
 struct InterfaceRequest {
     name: [u8; libc::IFNAMSIZ],
-    data: *mut RawDriverInfo,
+    data: *mut libc::c_void,
     rest: [u8; 16],
 }
 
-/// Asks a NIC's driver by the link's name.
-///
-/// # Errors
-/// The kernel's; `EOPNOTSUPP` for a link without a driver of that kind.
-pub fn driver_info(interface: &str) -> io::Result<DriverInfo> {
+/// Most words that the kernel has for one set of link modes: their number is a signed byte.
+const MOST_WORDS: usize = 127;
+
+/// `struct ethtool_link_settings` with room for its three sets of link modes: supported, advertised, and the partner's.
+#[repr(C)]
+struct RawLinkSettings {
+    command: u32,
+    speed: u32,
+    before: [u8; 7],
+    words: i8,
+    after: [u8; 4],
+    reserved: [u32; 7],
+    modes: [u32; 3 * MOST_WORDS],
+}
+
+const _: () = assert!(size_of::<RawLinkSettings>() == 48 + 12 * MOST_WORDS);
+
+/// What the kernel reads and fills for a command of ethtool's: `repr(C)`, beginning with the command, and as large as the command's structure.
+trait Answer {}
+impl Answer for RawDriverInfo {}
+impl Answer for RawLinkSettings {}
+
+fn ask<T: Answer>(interface: &str, answer: &mut T) -> io::Result<()> {
     let mut name = [0_u8; libc::IFNAMSIZ];
     if interface.len() >= name.len() {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -120,6 +139,53 @@ pub fn driver_info(interface: &str) -> io::Result<DriverInfo> {
     }
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))
         .or_else(|_| std::net::UdpSocket::bind(("0.0.0.0", 0)))?;
+    let mut request = InterfaceRequest {
+        name,
+        data: std::ptr::from_mut(answer).cast(),
+        rest: [0; 16],
+    };
+    // SAFETY: the kernel reads the request, at most 40 bytes, and fills `answer`, whose size is the command's; both live across the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Which link modes a NIC supports, as numbers of `ETHTOOL_LINK_MODE_…_BIT`.
+///
+/// # Errors
+/// The kernel's; `EOPNOTSUPP` for a link that has none.
+pub fn link_modes(interface: &str) -> io::Result<Vec<u32>> {
+    let mut settings = RawLinkSettings {
+        command: ETHTOOL_GLINKSETTINGS,
+        speed: 0,
+        before: [0; 7],
+        words: 0,
+        after: [0; 4],
+        reserved: [0; 7],
+        modes: [0; 3 * MOST_WORDS],
+    };
+    // Asked without room for any, it says how many words it has, as a negative number.
+    ask(interface, &mut settings)?;
+    settings.command = ETHTOOL_GLINKSETTINGS;
+    settings.words = settings.words.checked_neg().unwrap_or(0).max(0);
+    ask(interface, &mut settings)?;
+    let words = usize::try_from(settings.words).unwrap_or(0);
+    let supported = settings.modes.iter().take(words).zip(0_u32..);
+    Ok(supported
+        .flat_map(|(word, index)| {
+            let bits = (0..32).filter(move |bit| word >> bit & 1 == 1);
+            bits.map(move |bit| index * 32 + bit)
+        })
+        .collect())
+}
+
+/// Asks a NIC's driver by the link's name.
+///
+/// # Errors
+/// The kernel's; `EOPNOTSUPP` for a link without a driver of that kind.
+pub fn driver_info(interface: &str) -> io::Result<DriverInfo> {
     let mut info = RawDriverInfo {
         command: ETHTOOL_GDRVINFO,
         driver: [0; 32],
@@ -129,16 +195,7 @@ pub fn driver_info(interface: &str) -> io::Result<DriverInfo> {
         rom: [0; 32],
         rest: [0; 32],
     };
-    let mut request = InterfaceRequest {
-        name,
-        data: &raw mut info,
-        rest: [0; 16],
-    };
-    // SAFETY: the kernel reads the request, at most 40 bytes, and fills `info`, whose size is the command's; both live across the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    ask(interface, &mut info)?;
     Ok(DriverInfo {
         driver: text(&info.driver),
         firmware: text(&info.firmware),

@@ -5,6 +5,7 @@
 
 pub mod cpu;
 pub mod drives;
+mod modes;
 pub mod nics;
 pub mod pci;
 pub mod root;

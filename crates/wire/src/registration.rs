@@ -13,7 +13,7 @@ pub use system::{
     SystemInformation,
 };
 
-use lenient::{list, value};
+use lenient::{known, list, value};
 use serde::{Deserialize, Serialize};
 
 /// One machine's report.
@@ -24,7 +24,7 @@ pub struct Registration {
     #[serde(rename = "systemUUID")]
     pub system_uuid: String,
     /// What was seen.
-    #[serde(default, deserialize_with = "value")]
+    #[serde(default, deserialize_with = "known")]
     pub data: Data,
 }
 
@@ -137,52 +137,60 @@ pub struct LldpNeighbor {
     pub vlan_id: String,
 }
 
-/// A block device. The names of the original's properties begin with capitals.
+/// A block device. Older metalprobes begin the properties' names with capitals.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Drive {
     /// `/dev/…`.
-    #[serde(rename = "Path")]
+    #[serde(alias = "Path")]
     pub path: String,
     /// The kernel's name.
-    #[serde(rename = "Name")]
+    #[serde(alias = "Name")]
     pub name: String,
     /// Whether it turns.
-    #[serde(rename = "Rotational", deserialize_with = "value")]
+    #[serde(alias = "Rotational", deserialize_with = "value")]
     pub rotational: bool,
     /// Whether its medium can be taken out.
-    #[serde(rename = "Removable", deserialize_with = "value")]
+    #[serde(alias = "Removable", deserialize_with = "value")]
     pub removable: bool,
     /// Whether it cannot be written.
-    #[serde(rename = "ReadOnly", deserialize_with = "value")]
+    #[serde(alias = "ReadOnly", deserialize_with = "value")]
     pub read_only: bool,
     /// Vendor.
-    #[serde(rename = "Vendor", deserialize_with = "value")]
+    #[serde(alias = "Vendor", deserialize_with = "value")]
     pub vendor: String,
     /// Model.
-    #[serde(rename = "Model", deserialize_with = "value")]
+    #[serde(alias = "Model", deserialize_with = "value")]
     pub model: String,
     /// Serial number.
-    #[serde(rename = "Serial", deserialize_with = "value")]
+    #[serde(rename = "serial", alias = "Serial", deserialize_with = "value")]
     pub serial_number: String,
     /// World-wide name, such as `naa.5000c500…` or `eui.…`.
-    #[serde(rename = "WWID", deserialize_with = "value")]
+    #[serde(alias = "WWID", deserialize_with = "value")]
     pub wwid: String,
     /// Physical block.
-    #[serde(rename = "PhysicalBlockSize", deserialize_with = "value")]
+    #[serde(alias = "PhysicalBlockSize", deserialize_with = "value")]
     pub physical_block_size: u64,
     /// Logical block.
-    #[serde(rename = "LogicalBlockSize", deserialize_with = "value")]
+    #[serde(alias = "LogicalBlockSize", deserialize_with = "value")]
     pub logical_block_size: u64,
     /// Hardware sector.
-    #[serde(rename = "HWSectorSize", deserialize_with = "value")]
+    #[serde(
+        rename = "hWSectorSize",
+        alias = "HWSectorSize",
+        deserialize_with = "value"
+    )]
     pub sector_size: u64,
     /// Size.
-    #[serde(rename = "Size", deserialize_with = "value")]
+    #[serde(alias = "Size", deserialize_with = "value")]
     pub size_bytes: u64,
     /// NUMA node.
-    #[serde(rename = "NUMANodeID", deserialize_with = "value")]
-    pub numa_node: u64,
+    #[serde(
+        rename = "numaNodeID",
+        alias = "NUMANodeID",
+        deserialize_with = "value"
+    )]
+    pub numa_node: i64,
     /// `nvme`, `sata`, `sas`, `virtio`, `usb`, `mmc`, … Ours.
     #[serde(deserialize_with = "value")]
     pub transport: String,
@@ -214,6 +222,12 @@ pub struct Nic {
     /// Speed, such as `25000Mb/s`.
     #[serde(deserialize_with = "value")]
     pub speed: String,
+    /// What it can, such as `25000baseCR/Full`, by the kernel's names (`linux/ethtool.h`).
+    #[serde(deserialize_with = "list")]
+    pub link_modes: Vec<String>,
+    /// What can be plugged in, such as `FIBRE`.
+    #[serde(deserialize_with = "list")]
+    pub supported_ports: Vec<String>,
     /// Version of its firmware.
     #[serde(deserialize_with = "value")]
     pub firmware_version: String,
@@ -267,10 +281,49 @@ pub struct PciDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    /// What of `theirs` is not in `ours`. Their `unknown` is our empty string, their null our empty list.
+    fn lost(theirs: &Value, ours: Option<&Value>, at: &str) -> Vec<String> {
+        match (theirs, ours) {
+            (Value::Object(theirs), Some(Value::Object(ours))) => theirs
+                .iter()
+                .flat_map(|(key, value)| lost(value, ours.get(key), &format!("{at}.{key}")))
+                .collect(),
+            (Value::Array(theirs), Some(Value::Array(ours))) => theirs
+                .iter()
+                .enumerate()
+                .flat_map(|(n, value)| lost(value, ours.get(n), &format!("{at}[{n}]")))
+                .collect(),
+            (Value::Null, Some(Value::Array(ours))) if ours.is_empty() => Vec::new(),
+            (Value::String(theirs), None) if theirs == "unknown" => Vec::new(),
+            (Value::String(theirs), Some(Value::String(ours)))
+                if theirs == "unknown" && ours.is_empty() =>
+            {
+                Vec::new()
+            }
+            (theirs, Some(ours)) if theirs == ours => Vec::new(),
+            (theirs, ours) => vec![format!("{at}: {theirs} became {ours:?}")],
+        }
+    }
+
+    /// Recorded: metal-operator v0.7.0's metalprobe on a virtual machine without SMBIOS. `scripts/interop-metal` runs it anew.
+    #[test]
+    fn nothing_that_the_originals_metalprobe_sends_is_lost() {
+        let sent: Value =
+            serde_json::from_str(include_str!("../tests/data/metalprobe-0.7.0.json")).unwrap();
+        let read: Registration = serde_json::from_value(sent.clone()).unwrap();
+        assert_eq!(read.data.storage[0].size_bytes, 256 << 30);
+        assert_eq!(
+            read.data.storage[0].serial_number, "",
+            "unknown is no serial number"
+        );
+        let written = serde_json::to_value(&read).unwrap();
+        assert_eq!(lost(&sent, Some(&written), ""), [""; 0]);
+    }
 
     #[test]
-    fn what_the_original_metalprobe_sends_is_read() {
+    fn what_an_older_metalprobe_sends_is_read() {
         let sent = json!({"systemUUID": "38947555-7742-3448-3784-823347823834", "data": {
             "timestamp": "2026-01-02T03:04:05.6Z",
             "systemInfo": {"biosInformation": {"vendor": "SeaBIOS", "version": "1", "date": "2014"},
@@ -326,7 +379,16 @@ mod tests {
         ] {
             assert!(written["data"].get(name).is_some(), "{name}");
         }
-        assert!(written["data"]["storage"][0].get("WWID").is_some());
+        for name in [
+            "path",
+            "wwid",
+            "serial",
+            "sizeBytes",
+            "hWSectorSize",
+            "numaNodeID",
+        ] {
+            assert!(written["data"]["storage"][0].get(name).is_some(), "{name}");
+        }
         assert!(written["data"]["pciDevices"][0].get("productID").is_some());
     }
 }

@@ -95,12 +95,19 @@ pub fn controllers(root: &Root) -> Vec<Nic> {
             } else {
                 corten_probe_ioctl::DriverInfo::default()
             };
+            let (link_modes, supported_ports) = if root.is_machine() {
+                super::modes::named(&corten_probe_ioctl::link_modes(&link.name).unwrap_or_default())
+            } else {
+                Default::default()
+            };
             let pci_address = root
                 .link_name(&device)
                 .filter(|name| name.contains(':'))
                 .unwrap_or(info.bus);
             Nic {
                 pci_address,
+                link_modes,
+                supported_ports,
                 // The kernel says -1 where it does not know.
                 speed: of("speed")
                     .and_then(|text| text.parse::<u32>().ok())

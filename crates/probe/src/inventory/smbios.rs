@@ -233,8 +233,16 @@ fn module(from: &Structure<'_>) -> Option<MemoryModule> {
         (0xffff, full) => format!("{full} MT/s"),
         (word, _) => format!("{word} MT/s"),
     };
+    let voltage = |millivolts: u16| match millivolts {
+        0 => String::new(),
+        known => format!("{:.2} V", f32::from(known) / 1000.0),
+    };
     Some(MemoryModule {
         size_bytes,
+        device_set: match from.byte(15) {
+            0 | 0xff => String::new(),
+            number => number.to_string(),
+        },
         device_locator: from.string(16),
         bank_locator: from.string(17),
         memory_type: memory_type(from.byte(18)).to_owned(),
@@ -244,6 +252,9 @@ fn module(from: &Structure<'_>) -> Option<MemoryModule> {
         asset_tag: from.string(25),
         part_number: from.string(26),
         configured_memory_speed: speed(from.word(32), from.double_word(88)),
+        minimum_voltage: voltage(from.word(34)),
+        maximum_voltage: voltage(from.word(36)),
+        configured_voltage: voltage(from.word(38)),
     })
 }
 
@@ -337,6 +348,8 @@ mod tests {
         body[14] = 0x22;
         body[17..19].copy_from_slice(&4800_u16.to_le_bytes());
         body[24..28].copy_from_slice(&(128_u32 << 10).to_le_bytes());
+        body[11] = 2;
+        body[34..36].copy_from_slice(&1100_u16.to_le_bytes());
         let mut table = structure(17, &body, &[b"DIMM A1"]);
         body[8..10].copy_from_slice(&0_u16.to_le_bytes());
         table.extend(structure(17, &body, &[b"DIMM A2"]));
@@ -346,6 +359,9 @@ mod tests {
         assert_eq!(memory[0].memory_type, "DDR5");
         assert_eq!(memory[0].speed, "4800 MT/s");
         assert_eq!(memory[0].device_locator, "DIMM A1");
+        assert_eq!(memory[0].device_set, "2");
+        assert_eq!(memory[0].configured_voltage, "1.10 V");
+        assert_eq!(memory[0].minimum_voltage, "");
     }
 
     proptest! {

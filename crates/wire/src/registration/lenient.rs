@@ -14,6 +14,26 @@ where
     Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
+/// A value, or its default; what the original calls `unknown` is not told.
+pub(super) fn known<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned + Default,
+{
+    let mut value = Value::deserialize(deserializer)?;
+    forget_unknown(&mut value);
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+fn forget_unknown(value: &mut Value) {
+    match value {
+        Value::String(text) if text == "unknown" => text.clear(),
+        Value::Array(values) => values.iter_mut().for_each(forget_unknown),
+        Value::Object(fields) => fields.values_mut().for_each(forget_unknown),
+        _ => {}
+    }
+}
+
 /// The entries of a list that can be read.
 pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where

@@ -123,6 +123,9 @@ pub struct MemoryModule {
     /// Size.
     #[serde(rename = "size", deserialize_with = "value")]
     pub size_bytes: u64,
+    /// Set of modules that it belongs to, by number; empty for none.
+    #[serde(deserialize_with = "value")]
+    pub device_set: String,
     /// Slot.
     #[serde(deserialize_with = "value")]
     pub device_locator: String,
@@ -150,4 +153,13 @@ pub struct MemoryModule {
     /// Speed that it runs at.
     #[serde(deserialize_with = "value")]
     pub configured_memory_speed: String,
+    /// Lowest voltage, such as `1.20 V`.
+    #[serde(deserialize_with = "value")]
+    pub minimum_voltage: String,
+    /// Highest voltage.
+    #[serde(deserialize_with = "value")]
+    pub maximum_voltage: String,
+    /// Voltage that it runs at.
+    #[serde(deserialize_with = "value")]
+    pub configured_voltage: String,
 }
