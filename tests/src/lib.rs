@@ -26,3 +26,25 @@ pub fn logs() {
         .with_test_writer()
         .try_init();
 }
+
+/// The folder of metal-operator's own programs, `metalprobe` and `registry`, or why they cannot be had. The first call builds them, which takes minutes.
+///
+/// # Errors
+/// Why not, for [`skip!`].
+///
+/// # Panics
+/// They could be had, and do not build.
+pub async fn metal_operator() -> Result<std::path::PathBuf, String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/interop-metal");
+    let made = tokio::process::Command::new(script)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .await
+        .map_err(|error| format!("scripts/interop-metal does not run: {error}"))?;
+    let said = String::from_utf8_lossy(&made.stderr).trim().to_owned();
+    match made.status.code() {
+        Some(0) => Ok(String::from_utf8_lossy(&made.stdout).trim().into()),
+        Some(3) => Err(said),
+        _ => panic!("scripts/interop-metal: {said}"),
+    }
+}

@@ -66,6 +66,10 @@ type Shared = State<Arc<Services>>;
 fn probe(services: &Services, peer: Peer, headers: &HeaderMap) -> Result<Ticket, Refused> {
     services.paced(peer)?;
     let ticket = services.bearer(headers, &[Purpose::Probe])?.ticket;
+    seated(services, peer, ticket)
+}
+
+fn seated(services: &Services, peer: Peer, ticket: Ticket) -> Result<Ticket, Refused> {
     services.paced_token(&ticket)?;
     services.seats.sit(&ticket, peer.address, Instant::now())?;
     Ok(ticket)
@@ -145,9 +149,30 @@ pub(crate) async fn register(
     body: Body,
 ) -> Result<StatusCode, Refused> {
     let ticket = probe(&services, peer, &headers)?;
-    let mut registration: Registration = read(&services, body, REGISTRATION).await?;
+    registered(&services, &ticket, body).await
+}
+
+/// The same for the original's probe, which sends no headers of ours: the token is in the URL that it is given as `--registry-url`.
+pub(crate) async fn register_by_token(
+    State(services): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(token): Path<String>,
+    body: Body,
+) -> Result<StatusCode, Refused> {
+    services.paced(peer)?;
+    let ticket = services.shown(&token, Purpose::Probe)?.ticket;
+    let ticket = seated(&services, peer, ticket)?;
+    registered(&services, &ticket, body).await
+}
+
+async fn registered(
+    services: &Services,
+    ticket: &Ticket,
+    body: Body,
+) -> Result<StatusCode, Refused> {
+    let mut registration: Registration = read(services, body, REGISTRATION).await?;
     registration.system_uuid = uuid(&registration.system_uuid)?;
-    within(&services, services.desk.register(&ticket, &registration)).await?;
+    within(services, services.desk.register(ticket, &registration)).await?;
     Ok(StatusCode::CREATED)
 }
 

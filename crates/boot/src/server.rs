@@ -214,6 +214,10 @@ pub fn router(services: Arc<Services>) -> Router {
         .route(path::PROGRESS, post(registry::progress))
         .route(path::REPORT, post(registry::report))
         .route(path::REGISTER, post(registry::register))
+        .route(
+            "/registry/{token}/register",
+            post(registry::register_by_token),
+        )
         .route(path::BOOT_STATE, post(registry::boot_state))
         .route("/systems/{uuid}", get(registry::system))
         .route("/delete/{uuid}", axum::routing::delete(registry::delete))

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Finished grants that are remembered, so that one which comes again is answered and not done again.
 const REMEMBERED: usize = 64;
+/// How often the original's registry is told anew: what it has is believed for two minutes.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// How fast, and how often.
 #[derive(Clone, Debug)]
@@ -72,10 +74,7 @@ impl Agent {
 
     /// Runs until `stop`, or until it was told to end the boot and an ordinary process cannot.
     pub fn run(mut self, stop: &Stop) {
-        let lldp = (self.root.is_machine() && !self.pace.lldp.is_zero()).then(|| {
-            neighbours::listen(nics::links(&self.root), self.pace.lldp, &self.heard, stop)
-        });
-        let mut listening = lldp;
+        let mut listening = self.listen(stop);
         let mut pause = Duration::from_millis(250);
         loop {
             match self.hello() {
@@ -108,6 +107,42 @@ impl Agent {
                 return;
             }
         }
+    }
+
+    /// As the original's metalprobe: tells its registry what is seen, under the UUID that it was given, and again every 30 s. Nothing is asked, and nothing
+    /// done.
+    pub fn register_only(self, system_uuid: &str, stop: &Stop) {
+        let listening = self.listen(stop);
+        self.listen_to_the_end(listening, stop);
+        loop {
+            let mut seen = inventory::take(&self.root, &self.boot_id, self.heard.interfaces());
+            system_uuid.clone_into(&mut seen.system_uuid);
+            match self
+                .registry
+                .tell_until_taken(path::REGISTER, &seen, 6, stop)
+            {
+                Ok(()) => say!("registered {system_uuid}"),
+                Err(error) => say!("not registered: {}", chain(&error)),
+            }
+            if self.pace.once {
+                return;
+            }
+            // Who is plugged in later is told later.
+            let listening = self.listen(stop);
+            if stop.wait(AGAIN) {
+                return;
+            }
+            if let Some(listening) = listening {
+                let _ = listening.join();
+            }
+        }
+    }
+
+    /// Listens for neighbours, if it is to.
+    fn listen(&self, stop: &Stop) -> Option<std::thread::JoinHandle<()>> {
+        let listens = self.root.is_machine() && !self.pace.lldp.is_zero();
+        listens
+            .then(|| neighbours::listen(nics::links(&self.root), self.pace.lldp, &self.heard, stop))
     }
 
     fn hello(&mut self) -> Result<Welcome, CallError> {

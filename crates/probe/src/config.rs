@@ -42,8 +42,8 @@ pub struct StaticAddress {
 pub struct Config {
     /// Base URL of the registry, without a slash at the end.
     pub url: String,
-    /// Boot token.
-    pub token: Token,
+    /// Boot token; none for the original's registry, which knows none.
+    pub token: Option<Token>,
     /// SHA-256 of the registry's certificate.
     pub pin: Option<[u8; 32]>,
     /// How long LLDP is listened for.
@@ -61,6 +61,27 @@ pub enum ConfigError {
     /// A value is not what it should be.
     #[error("{0} is not {1}")]
     Malformed(&'static str, &'static str),
+}
+
+// === impl Config ===
+
+impl Config {
+    /// For metal-operator's own registry at `url`.
+    ///
+    /// # Errors
+    /// It is no HTTP URL. TLS would need a pin, and that registry has none.
+    pub fn of_the_original(url: &str) -> Result<Self, ConfigError> {
+        if !url.starts_with("http://") {
+            return Err(ConfigError::Malformed("--registry-url", "an http URL"));
+        }
+        Ok(Self {
+            url: url.trim_end_matches('/').to_owned(),
+            token: None,
+            pin: None,
+            lldp: Duration::from_secs(30),
+            address: None,
+        })
+    }
 }
 
 const LLDP: &str = "corten.lldp";
@@ -152,7 +173,7 @@ impl Settings {
             .transpose()?;
         Ok(Config {
             url: url.trim_end_matches('/').to_owned(),
-            token: Token(token.to_owned()),
+            token: Some(Token(token.to_owned())),
             pin,
             lldp: Duration::from_secs(lldp),
             address,
@@ -206,7 +227,7 @@ mod tests {
         settings.add_file("# by the builder\ncorten.token=geheim\ncorten.ip=10.0.0.9/24,10.0.0.1,52:54:00:AA:00:01\n");
         let config = settings.finish().unwrap();
         assert_eq!(config.url, "http://10.0.0.1:8080");
-        assert_eq!(config.token.reveal(), "geheim");
+        assert_eq!(config.token.as_ref().unwrap().reveal(), "geheim");
         assert!(!format!("{config:?}").contains("geheim"));
         let address = config.address.unwrap();
         assert_eq!(address.prefix, 24);

@@ -17,7 +17,7 @@
 //! `corten.url`, `corten.token`, `corten.pin` ([`corten_wire::cmdline`]); `corten.lldp=<seconds>` for how long LLDP is listened for (30 by default, 0 for
 //! not at all); `corten.ip=<address>/<prefix>[,<gateway>[,<MAC>]]` for an address where there is no DHCP (a link without MAC means the first with
 //! carrier). An ordinary process takes `--url`, `--pin` and `--token-file` or the environment's `CORTEN_URL`, `CORTEN_PIN`, `CORTEN_TOKEN`: a token is never an
-//! argument.
+//! argument. With metal-operator it is called as that one's own metalprobe is, by `--registry-url` and `--server-uuid`, and only registers what it sees.
 //!
 //! # Kernel modules that it needs, at minimum
 //! Where they are not built in: the machine's network driver (`virtio_net` with `net_failover`, `failover`, `virtio_pci`, `virtio_pci_modern_dev`,

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use corten_probe::agent::{Agent, Pace};
-use corten_probe::config::Settings;
+use corten_probe::config::{Config, Settings};
 use corten_probe::inventory::root::Root;
 use corten_probe::power::{End, Power};
 use corten_probe::registry::Registry;
@@ -212,4 +212,29 @@ fn a_stop_from_the_registry_ends_a_task_within_a_second() {
     let reports = reports(&posts);
     assert_eq!(reports[0].outcome, Outcome::Failed);
     assert!(reports[0].message.contains("takes the grant back"));
+}
+
+#[test]
+fn the_originals_registry_is_told_what_is_seen_without_a_token_and_under_its_uuid() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = machine(folder.path());
+    let (url, posts) = registry(Vec::new(), Verdict::Continue);
+    let pace = Pace {
+        once: true,
+        ..Pace::default()
+    };
+    let registry = Registry::new(Config::of_the_original(&url).unwrap());
+    let power = Arc::new(Recorded::default());
+    Agent::new(root, registry, power.clone(), pace)
+        .register_only("ABCDEF00-0000-0000-0000-00000000000A", &Stop::default());
+    let posts = posts.lock().unwrap();
+    // The first call was refused, and it was called again.
+    assert_eq!(posts.len(), 2);
+    for (path, authorization, body) in posts.iter() {
+        assert_eq!((path.as_str(), authorization.as_str()), ("/register", ""));
+        let told: Registration = serde_json::from_slice(body).unwrap();
+        assert_eq!(told.system_uuid, "ABCDEF00-0000-0000-0000-00000000000A");
+        assert_eq!(told.data.storage[0].serial_number, "DRIVE1");
+    }
+    assert_eq!(power.0.lock().unwrap().len(), 0);
 }

@@ -1,28 +1,41 @@
 //! What the engine answers to a probe that forgets, repeats and lies: played by the test, at the desk that the boot services ask.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use corten_api::corten::{RunPhase, ServerInventory, ServerRun};
-use corten_boot::{Desk as _, Refusal, Ticket, links::PublicAddress, token::KeyRing, token::Keys};
+use corten_boot::server::{Artefact, Artefacts, Boot, Bootable, Limits};
+use corten_boot::token::{KeyRing, Keys, Purpose};
+use corten_boot::{Config, Desk as _, Refusal, Ticket, UserData, links::PublicAddress};
 use corten_engine::{BootServices, EngineDesk};
 use corten_sim::MachineHandle;
-use corten_tests::lab::Lab;
+use corten_tests::{lab::Lab, skip};
 use corten_wire::{
     DriveName, DriveResult, EraseClass, EraseGrant, Hello, Machine, Outcome, Registration, Report,
     Task,
 };
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+
+fn keys() -> Keys {
+    Keys::new([[7; 32]]).unwrap()
+}
+
+fn address() -> PublicAddress {
+    PublicAddress {
+        base: "http://192.0.2.1:8083".parse().unwrap(),
+        registry: None,
+    }
+}
 
 /// A laboratory whose engine has boot services, which nobody serves: the test is the machine.
 async fn lab() -> Lab {
     let lab = Lab::start().small().servers(1).engine(|config| {
         config.services = Some(BootServices {
-            address: PublicAddress {
-                base: "http://192.0.2.1:8083".parse().unwrap(),
-                registry: None,
-            },
-            keys: KeyRing::new(Keys::new([[7; 32]]).unwrap()),
+            address: address(),
+            keys: KeyRing::new(keys()),
             images: None,
         });
     });
@@ -82,7 +95,7 @@ impl Probe {
     fn registration(&self, drives: &[&str]) -> Registration {
         let drives: Vec<Value> = drives
             .iter()
-            .map(|serial| json!({"Serial": serial, "attachment": "local"}))
+            .map(|serial| json!({"serial": serial, "attachment": "local"}))
             .collect();
         serde_json::from_value(json!({
             "systemUUID": self.hello.machine.system_uuid,
@@ -175,7 +188,7 @@ async fn a_probe_is_heard_once_and_what_it_repeats_or_adds_changes_nothing() {
         let _ = probe.desk.register(&probe.ticket, &again).await;
     }
     let seen = recorded(&lab, &probe.ticket.server).await;
-    assert_eq!(seen[0]["Serial"], "P1", "{seen}");
+    assert_eq!(seen[0]["serial"], "P1", "{seen}");
     lab.eventually(|world| world.available() == 1).await;
 
     // Its disks are to be cleaned: what was recorded before the claim is what they are judged by.
@@ -193,7 +206,7 @@ async fn a_probe_is_heard_once_and_what_it_repeats_or_adds_changes_nothing() {
         .await;
     assert!(matches!(refused, Err(Refusal::NotDue(_))), "{refused:?}");
     assert_eq!(
-        recorded(&lab, &probe.ticket.server).await[0]["Serial"],
+        recorded(&lab, &probe.ticket.server).await[0]["serial"],
         "P1"
     );
     let report = probe.erased(&grant);
@@ -207,4 +220,93 @@ async fn a_probe_is_heard_once_and_what_it_repeats_or_adds_changes_nothing() {
     };
     let refused = probe.desk.report(&probe.ticket, &other).await;
     assert!(matches!(refused, Err(Refusal::Conflict(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_that_only_registers_has_its_machine_discovered_and_is_granted_nothing_else() {
+    let lab = lab().await;
+    let probe = Probe::of(&lab, "ProbeInventory").await;
+    let told = probe.registration(&["P1"]);
+    // It comes up while the machine is still being started, and comes again.
+    let mut last = None;
+    for _ in 0..300 {
+        last = Some(probe.desk.register(&probe.ticket, &told).await);
+        if lab.world().await.available() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(lab.world().await.available(), 1, "{last:?}");
+    let seen = recorded(&lab, &probe.ticket.server).await;
+    assert_eq!(seen[0]["serial"], "P1", "{seen}");
+
+    lab.claim("tenant").await;
+    lab.eventually(|world| world.bound() == 1).await;
+    lab.release("tenant").await;
+    let probe = Probe::of(&lab, "ProbeErase").await;
+    for _ in 0..20 {
+        let refused = probe.desk.register(&probe.ticket, &told).await;
+        assert!(refused.is_err(), "{refused:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // The cleaning waits for a probe that can.
+    assert!(matches!(probe.task().await, Task::Erase(_)));
+}
+
+/// Boot services that only take calls.
+struct Nothing;
+
+#[async_trait::async_trait]
+impl Artefacts for Nothing {
+    async fn bootable(&self, _: Boot<'_>) -> Result<Bootable, Refusal> {
+        Ok(Bootable::LocalDisk)
+    }
+    async fn open(&self, _: Boot<'_>, _: &str, _: Option<&UserData>) -> Result<Artefact, Refusal> {
+        Err(Refusal::Nothing("nothing is served here".into()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metal_operators_own_probe_has_a_machine_discovered() {
+    let programs = match corten_tests::metal_operator().await {
+        Ok(programs) => programs,
+        Err(why) => skip!("{why}"),
+    };
+    let lab = lab().await;
+    let probe = Probe::of(&lab, "ProbeInventory").await;
+    let config = Config {
+        http: "127.0.0.1:0".parse().unwrap(),
+        https: None,
+        public: address(),
+        keys: KeyRing::new(keys()),
+        forwarders: Vec::new(),
+        limits: Limits::default(),
+    };
+    let bound = corten_boot::service::bind(config, Arc::new(lab.desk()), Arc::new(Nothing)).await;
+    let bound = bound.unwrap();
+    let token = keys().sign(&probe.ticket, Purpose::Probe, None).unwrap();
+    let url = format!("http://{}/registry/{}", bound.http, token.expose());
+    let over = CancellationToken::new();
+    let _over = over.clone().drop_guard();
+    tokio::spawn(bound.run(over));
+    for _ in 0..60 {
+        // It ends where its first registration is refused, since its machine is not known to be up yet; its site starts it again.
+        let called = Command::new(programs.join("metalprobe"))
+            .args(["--registry-url", &url])
+            .args(["--server-uuid", &probe.hello.machine.system_uuid])
+            .args(["--lldp-sync-duration", "1s", "--duration", "1s"])
+            .kill_on_drop(true)
+            .output();
+        let _ = tokio::time::timeout(Duration::from_secs(5), called).await;
+        if lab.world().await.available() == 1 {
+            break;
+        }
+    }
+    assert_eq!(lab.world().await.available(), 1);
+    let inventory = lab.all::<ServerInventory>().get(&probe.ticket.server).await;
+    let seen = inventory.unwrap().status.unwrap().in_band.unwrap();
+    assert!(
+        seen["cpu"][0]["totalHardwareThreads"].as_u64() > Some(0),
+        "{seen:#}"
+    );
 }

@@ -247,7 +247,7 @@ async fn life(run: &Running, n: usize) {
         .as_array()
         .unwrap()
         .iter()
-        .map(|drive| drive["Serial"].as_str().unwrap_or_default().to_owned())
+        .map(|drive| drive["serial"].as_str().unwrap_or_default().to_owned())
         .collect();
     for disk in &disks {
         assert!(

@@ -69,7 +69,7 @@ fn with_secure_boot_a_server_is_seen_from_inside_lent_and_proved_clean_by_signed
         assert_eq!(inside["firmware"]["secureBoot"], true, "{inside:#}");
         let machine = run.fleet.machine(0);
         let disk = machine.qemu().unwrap().disks().remove(0);
-        assert_eq!(inside["storage"][0]["Serial"], disk.serial, "{inside:#}");
+        assert_eq!(inside["storage"][0]["serial"], disk.serial, "{inside:#}");
 
         std::fs::write(&disk.path, guest::marked(64 << 20)).unwrap();
         run.apply(json!({

@@ -681,6 +681,24 @@ async fn a_probe_speaks_for_its_own_machine_only() {
 }
 
 #[tokio::test]
+async fn the_original_s_probe_registers_by_the_token_in_its_url() {
+    let server = start(TestDesk::default(), Limits::default()).await;
+    let post = async |token: &str, uuid: &str| {
+        let url = server.url(&format!("/registry/{token}/register"));
+        let body = format!("{{\"systemUUID\":\"{uuid}\",\"data\":{{}}}}");
+        let answer = server.http.post(url).body(body).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!(post(token(Purpose::Probe).expose(), UUID).await, 201);
+    assert_eq!(*server.desk.registered.lock(), [UUID]);
+    let other = "4c4c4544-0042-3510-8053-b4c04f583199";
+    assert_eq!(post(token(Purpose::Probe).expose(), other).await, 403);
+    assert_eq!(post(token(Purpose::Boot).expose(), UUID).await, 403);
+    assert_eq!(post("x", UUID).await, 403);
+    assert_eq!(*server.desk.registered.lock(), [UUID]);
+}
+
+#[tokio::test]
 async fn the_original_s_reading_of_the_registry_wants_an_operator_s_token() {
     let server = start(TestDesk::default(), Limits::default()).await;
     let ask = async |purpose| {

@@ -230,7 +230,7 @@ impl Stage {
                 .and_then(serde_json::Value::as_array)
                 .into_iter()
                 .flatten()
-                .filter_map(|drive| drive.get("Serial")?.as_str())
+                .filter_map(|drive| drive.get("serial")?.as_str())
                 .collect();
             self.story.say(format!(
                 "{}: its probe saw the drives {}",

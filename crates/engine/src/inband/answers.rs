@@ -280,7 +280,7 @@ impl Controller {
         let seen = self.look_at(ticket).await?;
         inband::boots(&seen.observed, &ticket.nonce).map_err(Refusal::NotDue)?;
         let expected = expected(&seen);
-        let told = Identity::new(
+        let who = Identity::new(
             &registration.system_uuid,
             &registration
                 .data
@@ -288,9 +288,9 @@ impl Controller {
                 .system_information
                 .serial_number,
         );
-        if expected.is_denied_from_inside(&told) {
+        if expected.is_denied_from_inside(&who) {
             return Err(Refusal::Conflict(format!(
-                "it registers {told}, and its token is for {expected}"
+                "it registers {who}, and its token is for {expected}"
             )));
         }
         // What is told in another run's time, or again, is no inventory: what cleaning is judged by was recorded before, and stays.
@@ -306,6 +306,7 @@ impl Controller {
                 ));
             }
         }
+        let seen = Box::pin(self.given_unasked(ticket, seen, who)).await?;
         self.record_registration(&seen, registration).await?;
         if let (Some((Step::ProbeInventory, _)), Some(run)) = (granted(&seen), &seen.run) {
             self.executor
@@ -320,6 +321,27 @@ impl Controller {
                 .map_err(recording)?;
         }
         Ok(())
+    }
+
+    /// The original's probe does not say hello: an inventory that is due is granted when it registers, and nothing else ever is.
+    async fn given_unasked(
+        &self,
+        ticket: &Ticket,
+        seen: Seen,
+        identity: Identity,
+    ) -> Result<Seen, Refusal> {
+        let silent = Hello::default();
+        let caller = inband::Caller {
+            identity,
+            ..caller(ticket, &silent)
+        };
+        if granted(&seen).is_some() || inband::grant(&seen.observed, &caller) != Grant::Inventory {
+            return Ok(seen);
+        }
+        let step = Step::ProbeInventory;
+        self.give(&seen, &step, &silent, Vec::new(), String::new())
+            .await?;
+        self.look_at(ticket).await
     }
 
     pub(crate) async fn booted(

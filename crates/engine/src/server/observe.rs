@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use serde::Deserialize as _;
 
 use corten_api::{
     corten::{SectionState, ServerInventory, ServerRun},
@@ -26,6 +27,7 @@ use corten_redfish::{
     inventory::{Drive as FoundDrive, Inventory as Found, SystemFacts, Volume},
     operations::{action, boot, drive},
 };
+use corten_wire::registration::Drive as SeenDrive;
 
 use super::{Controller, ServerError};
 use crate::{
@@ -329,12 +331,16 @@ fn serials(inventory: &ServerInventory) -> Vec<String> {
         .clone()
         .flat_map(|status| &status.drives)
         .filter_map(|drive| drive.serial_number.clone());
-    // What a probe saw, too: many BMCs list no drives.
+    // What a probe saw, too: many BMCs list no drives. The original's probe does not say how they are attached.
     let by_probe = status
         .filter_map(|status| status.in_band.as_ref()?.get("storage")?.as_array())
         .flatten()
-        .filter(|drive| drive.get("attachment").and_then(|word| word.as_str()) == Some("local"))
-        .filter_map(|drive| Some(drive.get("Serial")?.as_str()?.to_owned()));
+        .filter_map(|drive| SeenDrive::deserialize(drive).ok())
+        .filter(|drive| {
+            drive.attachment == "local" || drive.attachment.is_empty() && !drive.removable
+        })
+        .map(|drive| drive.serial_number)
+        .filter(|serial| !serial.is_empty());
     let mut all: Vec<String> = by_bmc.chain(by_probe).collect();
     all.sort_unstable();
     all.dedup();
@@ -538,5 +544,36 @@ pub(super) fn before(observed: &Observed) -> corten_lifecycle::run::Before {
     corten_lifecycle::run::Before {
         power: machine.map(|m| m.power.clone()),
         last_reset: machine.and_then(|m| m.last_reset.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_drive_that_a_probe_saw_is_known_by_whichever_name_it_was_written() {
+        let seen = |storage: serde_json::Value| {
+            let inventory = ServerInventory::new("rack1", Default::default());
+            let status = corten_api::corten::ServerInventoryStatus {
+                in_band: Some(json!({"storage": storage})),
+                ..Default::default()
+            };
+            serials(&ServerInventory {
+                status: Some(status),
+                ..inventory
+            })
+        };
+        let written = json!([
+            {"serial": "NEW", "attachment": "local"},
+            {"Serial": "OLD", "attachment": "local"},
+            {"serial": "ORIGINALS"},
+            {"serial": "STICK", "removable": true},
+            {"serial": "SAN", "attachment": "fabric"},
+            {"serial": "", "attachment": "local"},
+        ]);
+        assert_eq!(seen(written), ["NEW", "OLD", "ORIGINALS"]);
     }
 }
