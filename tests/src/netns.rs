@@ -37,13 +37,18 @@ pub struct Site {
     switch: Option<Lldpd>,
 }
 
+/// Whether this is the test inside a site, which reaches nothing outside of it.
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// Gives the site when called inside. Outside it runs `test`, the caller's name, inside within `limit`, fails with it, and
 /// gives none.
 ///
 /// # Panics
 /// If the site cannot be made, or the test fails in it.
 pub fn enter(test: &str, limit: Duration) -> Option<Site> {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         return Some(Site {
             folder: tempfile::tempdir().expect("a folder"),
             dnsmasq: None,

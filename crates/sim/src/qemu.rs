@@ -120,6 +120,8 @@ pub struct Qemu {
     pub directory: Option<PathBuf>,
     /// Secure Boot with Microsoft's keys enrolled.
     pub secure_boot: bool,
+    /// A TPM 2.0 each, by `swtpm`; its state is in the machine's folder `tpm`.
+    pub tpm: bool,
     /// UEFI tries PXE too, which it does before HTTP; without it, HTTP alone.
     pub pxe: bool,
     /// A process lives no longer than that.
@@ -138,6 +140,7 @@ impl Default for Qemu {
             network: Network::User,
             directory: None,
             secure_boot: false,
+            tpm: false,
             pxe: false,
             longest_life: Duration::from_secs(3600),
             largest_image: 4 << 30,
@@ -215,6 +218,9 @@ impl Qemu {
             if namespace.is_some() {
                 programs.push("nsenter");
             }
+        }
+        if self.tpm {
+            programs.push("swtpm");
         }
         for program in programs {
             if !on_path(program) {

@@ -226,7 +226,7 @@ async fn diskless(run: &Running, n: usize) {
     .await;
 }
 
-async fn life(run: &Running, n: usize) {
+pub async fn life(run: &Running, n: usize) {
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let (server, claim) = (format!("m{n}-system-0"), format!("web{n}"));
     run.until("Available, seen from inside", n, minutes(10), |s| {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use corten_boot::ramdisk::{self, KernelSource, Profile};
+use corten_boot::ramdisk::{self, KernelSource, Profile, RamdiskError};
 use corten_controlplane::{ControlPlane, Options};
 use corten_sim::{Bus, Disk, Fleet, MachineHandle, Network, Qemu, Shape};
 use corten_site::{Images, Lldpd, guest};
@@ -77,6 +77,27 @@ pub struct Running {
     _plane: ControlPlane,
 }
 
+/// Builds the probe's ramdisk.
+pub fn ramdisk(profile: Profile, kernel: KernelSource, out: &Path) -> Result<(), RamdiskError> {
+    let begun = Instant::now();
+    let index = ramdisk::build(&ramdisk::Options {
+        kernel,
+        release: None,
+        profile,
+        probe: probe().unwrap(),
+        stub: ramdisk::STUB.into(),
+        command_line: ramdisk::COMMAND_LINE.into(),
+        time: 0,
+        out: out.to_owned(),
+    })?;
+    println!(
+        "ramdisk: {} bytes of EFI program, {:.1} s",
+        index.efi.length,
+        begun.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
 /// What the site wants of all its servers.
 pub fn policy() -> Value {
     json!({
@@ -93,10 +114,24 @@ impl Running {
     /// Corten chooses.
     pub async fn start(
         site: &mut Site,
+        dhcp: Dhcp,
+        qemu: Qemu,
+        files: Vec<(&'static str, Vec<u8>)>,
+        methods: &[Option<&str>],
+    ) -> Self {
+        let out = site.folder().join("ramdisk");
+        ramdisk(Profile::Virtual, KernelSource::Root("/".into()), &out).unwrap();
+        Self::start_with(site, dhcp, qemu, files, methods, &out).await
+    }
+
+    /// The same with another ramdisk for the probe.
+    pub async fn start_with(
+        site: &mut Site,
         mut dhcp: Dhcp,
         qemu: Qemu,
         files: Vec<(&'static str, Vec<u8>)>,
         methods: &[Option<&str>],
+        ramdisk: &Path,
     ) -> Self {
         let begun = Instant::now();
         let folder = site.folder().to_owned();
@@ -104,23 +139,6 @@ impl Running {
         if has_switch {
             site.switch();
         }
-        let out = folder.join("ramdisk");
-        let index = ramdisk::build(&ramdisk::Options {
-            kernel: KernelSource::Root("/".into()),
-            release: None,
-            profile: Profile::Virtual,
-            probe: probe().unwrap(),
-            stub: ramdisk::STUB.into(),
-            command_line: ramdisk::COMMAND_LINE.into(),
-            time: 0,
-            out: out.clone(),
-        })
-        .unwrap();
-        println!(
-            "ramdisk: {} bytes of EFI program, {:.1} s",
-            index.efi.length,
-            begun.elapsed().as_secs_f64()
-        );
         let plane = ControlPlane::start(Options::default()).await.unwrap();
         let client = plane.client().unwrap();
         corten_kit::definitions::install(&client, corten_api::crds(), &BTreeMap::new())
@@ -152,7 +170,7 @@ impl Running {
                     &format!("--boot-tftp-address={SERVER}:69"),
                     "--install-crds",
                 ])
-                .arg(format!("--boot-ramdisk={}", out.display()))
+                .arg(format!("--boot-ramdisk={}", ramdisk.display()))
                 .arg(format!("--boot-cache={}", folder.join("cache").display()))
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())

@@ -63,6 +63,9 @@ pub struct QemuArgs {
     /// Secure Boot, with Microsoft's keys enrolled
     #[arg(long = "qemu-secure-boot", env = "CORTEN_SIM_QEMU_SECURE_BOOT")]
     pub secure_boot: bool,
+    /// A TPM 2.0 each, by swtpm
+    #[arg(long = "qemu-tpm", env = "CORTEN_SIM_QEMU_TPM")]
+    pub tpm: bool,
     /// The firmware tries PXE too, before HTTP
     #[arg(long = "qemu-pxe", env = "CORTEN_SIM_QEMU_PXE")]
     pub pxe: bool,
@@ -94,6 +97,7 @@ impl QemuArgs {
             network,
             directory: self.directory.clone(),
             secure_boot: self.secure_boot,
+            tpm: self.tpm,
             pxe: self.pxe,
             longest_life: Duration::from_secs(self.life),
             ..Qemu::default()

@@ -98,6 +98,11 @@ impl QemuHandle {
             .collect()
     }
 
+    /// The folder with what its TPM remembers, for `swtpm` to read and write while the machine is off.
+    pub fn tpm(&self) -> PathBuf {
+        self.chassis.directory.tpm()
+    }
+
     /// What it printed on its serial console: the last megabytes, over all power cycles, without terminal control.
     pub fn console(&self) -> String {
         console::read(&self.chassis.directory.console())
@@ -164,6 +169,8 @@ impl Chassis {
 
 struct Running {
     process: Process,
+    /// Its TPM, which goes with it.
+    _tpm: Option<Process>,
     speaker: Speaker,
     said: mpsc::Receiver<Said>,
     keys: mpsc::Sender<Vec<u8>>,
@@ -372,6 +379,11 @@ impl Keeper {
         let listener = tokio::net::UnixListener::bind(&socket).map_err(QemuError::file(&socket))?;
         let log = console::Log::open(&directory.console())
             .map_err(QemuError::file(&directory.console()))?;
+        let tpm = if self.qemu.tpm {
+            Some(self.start_tpm().await?)
+        } else {
+            None
+        };
         let words = command::words(
             &self.qemu,
             &self.firmware,
@@ -415,10 +427,31 @@ impl Keeper {
         });
         Ok(Running {
             process,
+            _tpm: tpm,
             speaker,
             said,
             keys,
         })
+    }
+
+    /// The machine's TPM, once it can be spoken to.
+    async fn start_tpm(&self) -> Result<Process, QemuError> {
+        let directory = &self.chassis.directory;
+        let socket = directory.socket(command::TPM_SOCKET);
+        let _ = std::fs::remove_file(&socket);
+        let (mut tpm, ..) =
+            Process::start(&command::tpm(), directory.path(), self.qemu.longest_life)
+                .map_err(QemuError::Start)?;
+        let is_there = async {
+            while !socket.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, is_there).await.is_err() {
+            tpm.kill();
+            return Err(QemuError::Ended(tpm.ended().await));
+        }
+        Ok(tpm)
     }
 
     fn layout(&self) -> Layout {

@@ -16,6 +16,8 @@ const FIRST_VIRTIO: u8 = 16;
 /// Where q35 has its AHCI controller, in a machine with SATA disks: one that nothing hangs on would be a place that the probe cannot look into, where
 /// its kernel has no driver for it.
 const AHCI: (u8, u8) = (31, 2);
+/// Where the TPM is spoken to, in the machine's folder.
+pub(super) const TPM_SOCKET: &str = "tpm.sock";
 /// The CD drive's name in QMP.
 pub(super) const CD: &str = "cd";
 
@@ -177,6 +179,11 @@ pub(super) fn words(
         &format!("type=3,manufacturer={maker},serial={chassis}"),
     ]);
     option(&["-device", "virtio-rng-pci,addr=2"]);
+    if qemu.tpm {
+        option(&["-chardev", &format!("socket,id=tpm,path={TPM_SOCKET}")]);
+        option(&["-tpmdev", "emulator,id=tpm0,chardev=tpm"]);
+        option(&["-device", "tpm-tis,tpmdev=tpm0"]);
+    }
     for (number, place) in layout.disks.iter().enumerate() {
         let file = value(&directory.disk_path(number).to_string_lossy());
         // `unmap` makes discards reach the file, so that a test can see what was discarded.
@@ -246,6 +253,25 @@ pub(super) fn words(
         ]);
     }
     words
+}
+
+/// The command of a machine's TPM, which ends when the machine lets go of it.
+pub(super) fn tpm() -> Vec<String> {
+    let control = format!("type=unixio,path={TPM_SOCKET}");
+    let words = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "swtpm",
+        "socket",
+        "--tpm2",
+        "--terminate",
+        "--tpmstate",
+        "dir=tpm",
+        "--ctrl",
+        &control,
+    ];
+    words.map(str::to_owned).to_vec()
 }
 
 /// What `nsenter` takes for a namespace that `ip netns` made.

@@ -24,6 +24,10 @@ impl Directory {
         for (number, disk) in qemu.disks_in_order().iter().enumerate() {
             directory.disk(number, *disk)?;
         }
+        if qemu.tpm {
+            let tpm = directory.tpm();
+            fs::create_dir_all(&tpm).map_err(QemuError::file(&tpm))?;
+        }
         let variables = directory.variables();
         if !variables.exists() {
             fs::copy(&firmware.variables, &variables)
@@ -65,6 +69,11 @@ impl Directory {
 
     pub fn console(&self) -> PathBuf {
         self.0.join("console.log")
+    }
+
+    /// What the TPM remembers.
+    pub fn tpm(&self) -> PathBuf {
+        self.0.join("tpm")
     }
 
     /// The image in the virtual CD drive.
