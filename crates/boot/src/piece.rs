@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 /// A part of an artefact's bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Piece {
     /// A part of a file in the cache. The file must not change in place (replace it by rename).
     File {
@@ -24,6 +24,21 @@ pub enum Piece {
     Bytes(Bytes),
     /// Zeros, for padding.
     Zeros(u64),
+}
+
+impl std::fmt::Debug for Piece {
+    /// Without the bytes: a command line among them carries tokens, user data is a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Piece::File {
+                path,
+                offset,
+                length,
+            } => write!(f, "File({}, {length} bytes at {offset})", path.display()),
+            Piece::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            Piece::Zeros(length) => write!(f, "Zeros({length})"),
+        }
+    }
 }
 
 // === impl Piece ===

@@ -250,6 +250,18 @@ impl BmcController {
         }
     }
 
+    /// An ignored BMC is left alone, by its Servers too: its session ends, and they say why nothing is done.
+    async fn let_go(&self, bmc: &Bmc) {
+        let name = bmc.name_any();
+        self.memories.remove(&*name);
+        self.context.gateway.forget(&name).await;
+        let message = format!(
+            "the BMC {name:?} is ignored: remove its annotation {}",
+            names::OPERATION
+        );
+        self.publish_loss(bmc, "BMCIgnored", &message);
+    }
+
     /// Another BMC's dispute began or ended: it is read again.
     fn look_again(&self, access: &Access) {
         if let Access::Bmc(name) = access {
@@ -331,6 +343,7 @@ impl Reconcile for BmcController {
             return Ok(Next::Done);
         };
         if annotation::is_ignored(bmc.annotations()) {
+            self.let_go(&bmc).await;
             return Ok(Next::Done);
         }
         // Out of the map while it is in use: a look that is dropped half-way begins anew.

@@ -135,7 +135,6 @@ fn long(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Discovery => Some("its discovery"),
         Kind::Provisioning => Some("its provisioning"),
-        Kind::Cleaning => Some("its cleaning"),
         _ => None,
     }
 }

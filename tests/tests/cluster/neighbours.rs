@@ -330,6 +330,38 @@ async fn a_server_whose_bmc_nobody_knows_says_so_and_goes_on_when_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_ignored_bmc_is_asked_nothing_and_its_server_says_why_until_it_is_back() {
+    let lab = Lab::start().small().available().await;
+    let (machine, bmc) = (lab.fleet().machine(0), lab.endpoint(0).to_owned());
+    let server = lab.server_of(0).await.name_any();
+    let ignore = |value: Value| json!({"metadata": {"annotations": {(names::OPERATION): value}}});
+    lab.edit(&lab.all::<Bmc>(), &bmc, ignore(json!("ignore")))
+        .await;
+    let world = lab
+        .within(A_MINUTE, |world| {
+            world.says(&server, "Ready", "False", "BMCUnreachable")
+        })
+        .await;
+    let said = world.server_condition(&server, "Ready").unwrap();
+    assert!(said.message.contains("is ignored"), "{}", said.message);
+
+    // Neither it nor its machine is spoken to, whoever wants what.
+    let before = machine.counts().requests;
+    lab.claim("tenant").await;
+    let wish = json!({ "spec": { "indicatorLED": "Blinking" } });
+    lab.edit(&lab.all::<Server>(), &server, wish).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(machine.counts().requests, before);
+    assert_eq!(machine.power_state(), "Off");
+
+    lab.edit(&lab.all::<Bmc>(), &bmc, ignore(Value::Null)).await;
+    lab.within(A_MINUTE, |world| {
+        world.bound() == 1 && machine.power_state() == "On" && machine.led() == "Blinking"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_ends_while_its_bmc_is_dead_says_what_it_waits_for() {
     let lab = Lab::start().small().available().await;
     lab.claim("tenant").await;

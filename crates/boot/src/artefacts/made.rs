@@ -35,18 +35,21 @@ pub(super) struct Form {
 // === impl Form ===
 
 impl Form {
-    fn new(pieces: Vec<Piece>, slot: Option<u64>) -> Self {
+    fn new(pieces: Vec<Piece>, slot: Option<u64>) -> Result<Self, String> {
         let mut end = 0;
-        let slot = pieces.iter().position(|piece| {
+        let place = pieces.iter().position(|piece| {
             let begin = end;
             end += piece.length();
             slot == Some(begin) && piece.length() == uki::SLOT as u64
         });
-        Self {
+        if place.is_some() != slot.is_some() {
+            return Err("the command line has no place in it".into());
+        }
+        Ok(Self {
             etag: etag(&pieces),
             pieces,
-            slot,
-        }
+            slot: place,
+        })
     }
 
     /// Its bytes with a command line of [`uki::SLOT`] bytes, and an ETag for both.
@@ -177,10 +180,10 @@ fn lay(kind: Kind, files: &[(PathBuf, u64)], wanted: &str) -> Result<Form, Strin
         _ => return Err("a file is missing".into()),
     };
     if wanted != name::ISO {
-        return Ok(Form::new(efi, slot));
+        return Form::new(efi, slot);
     }
     let iso = iso::bootable(efi, 0).map_err(|error| error.to_string())?;
-    Ok(Form::new(iso.pieces, slot.map(|slot| iso.offset + slot)))
+    Form::new(iso.pieces, slot.map(|slot| iso.offset + slot))
 }
 
 fn head(path: &Path) -> std::io::Result<Vec<u8>> {

@@ -18,8 +18,8 @@ pub struct SystemPartition {
 /// Room for FATs and folders beside the file, in bytes; and no smaller than makes FAT16, as firmware likes it.
 const OVERHEAD: u64 = 1 << 20;
 const SMALLEST: u64 = 8 << 20;
-/// Largest EFI file, in bytes; the image around it may have 2 GiB.
-const LARGEST: u64 = 2 << 30;
+/// Largest EFI file, in bytes: with its FATs it fits into an image of 2 GiB.
+const LARGEST: u64 = 1984 << 20;
 const SECTOR: usize = 512;
 /// What the file's sectors are told by while it is laid out; their number follows.
 const MARK: [u8; 8] = *b"corten\xff\xff";
@@ -285,11 +285,20 @@ mod tests {
 
     #[test]
     fn what_is_laid_out_is_what_would_have_been_written() {
-        // FAT12 to FAT32, and lengths around a sector and a cluster.
+        // FAT16, and lengths around a sector and a cluster.
         for length in [512, 513, 1023, 1024, 4096, 4097, 9_000_001, 70_000_000] {
             let efi = noise(length);
             assert!(laid_out(&efi) == written(&efi), "{length} bytes");
         }
+    }
+
+    /// From half a GiB on.
+    #[test]
+    fn a_fat32_is_laid_out_as_it_would_be_written() {
+        let efi = vec![0; 530 << 20];
+        let written = written(&efi);
+        assert_eq!(&written[82..87], b"FAT32");
+        assert!(laid_out(&efi) == written);
     }
 
     #[test]

@@ -316,20 +316,29 @@ impl BmcController {
         Ok(())
     }
 
-    fn publish_loss(&self, bmc: &Bmc, reason: &str, message: &str) {
+    pub(super) fn publish_loss(&self, bmc: &Bmc, reason: &str, message: &str) {
+        let name = bmc.name_any();
+        let mut is_news = false;
         self.context
             .fleet
-            .change(&Access::Bmc(bmc.name_any().into()), |station| {
+            .change(&Access::Bmc(name.as_str().into()), |station| {
                 let since = match &station.link {
                     Link::Down { since, .. } => *since,
                     _ => Timestamp::now(),
                 };
+                is_news = !matches!(&station.link, Link::Down { reason: known, message: said, .. } if **known == *reason && **said == *message);
                 station.link = Link::Down {
                     reason: reason.into(),
                     message: message.into(),
                     since,
                 };
             });
+        // One that was never reached has shown no system, and its Servers wait for it nevertheless.
+        if is_news {
+            for server in self.servers_of(&name) {
+                self.context.fleet.wake(&server.name_any());
+            }
+        }
     }
 
     /// Reason and message of a failure: object, cause and remedy.

@@ -278,33 +278,18 @@ impl Controller {
         registration: &Registration,
     ) -> Result<(), Refusal> {
         let seen = self.look_at(ticket).await?;
-        inband::boots(&seen.observed, &ticket.nonce).map_err(Refusal::NotDue)?;
-        let expected = expected(&seen);
-        let who = Identity::new(
-            &registration.system_uuid,
-            &registration
-                .data
-                .system_info
-                .system_information
-                .serial_number,
-        );
-        if expected.is_denied_from_inside(&who) {
-            return Err(Refusal::Conflict(format!(
-                "it registers {who}, and its token is for {expected}"
-            )));
-        }
-        // What is told in another run's time, or again, is no inventory: what cleaning is judged by was recorded before, and stays.
         let open = seen.observed.run.as_ref();
         let open = open.filter(|run| run.name == ticket.nonce);
         let told = open.and_then(|run| run.last(&Step::ProbeInventory));
-        match (open, told.map(|told| told.outcome)) {
-            (_, Some(Outcome::Succeeded)) => return Ok(()),
-            (Some(run), _) if run.plan.contains(&Step::ProbeInventory) => {}
-            _ => {
-                return Err(Refusal::NotDue(
-                    "nobody asks this machine for an inventory now".into(),
-                ));
-            }
+        // Told again, because the answer was lost or by habit: what cleaning is judged by was recorded before, and stays.
+        if told.is_some_and(|told| told.outcome == Outcome::Succeeded) {
+            return Ok(());
+        }
+        inband::boots(&seen.observed, &ticket.nonce).map_err(Refusal::NotDue)?;
+        let who = registers(&expected(&seen), registration)?;
+        // What is told in another run's time is no inventory.
+        if open.is_none_or(|run| !run.plan.contains(&Step::ProbeInventory)) {
+            return Err(not_asked());
         }
         let seen = Box::pin(self.given_unasked(ticket, seen, who)).await?;
         self.record_registration(&seen, registration).await?;
@@ -335,8 +320,13 @@ impl Controller {
             identity,
             ..caller(ticket, &silent)
         };
-        if granted(&seen).is_some() || inband::grant(&seen.observed, &caller) != Grant::Inventory {
+        if granted(&seen).is_some() {
             return Ok(seen);
+        }
+        match inband::grant(&seen.observed, &caller) {
+            Grant::Inventory => {}
+            Grant::Refuse(why) => return Err(Refusal::NotDue(why)),
+            _ => return Err(not_asked()),
         }
         let step = Step::ProbeInventory;
         self.give(&seen, &step, &silent, Vec::new(), String::new())
@@ -528,6 +518,28 @@ impl Controller {
 const BOOT_STATE_RECEIVED: &str = "BootStateReceived";
 
 /// The work that was granted and has not ended, and what its grant is called.
+fn not_asked() -> Refusal {
+    Refusal::NotDue("nobody asks this machine for an inventory now".into())
+}
+
+/// Who registers. The original's probe is given its UUID by whoever starts it, so what SMBIOS says counts too, where it is told.
+fn registers(expected: &Identity, registration: &Registration) -> Result<Identity, Refusal> {
+    let inside = &registration.data.system_info.system_information;
+    let who = Identity::new(&registration.system_uuid, &inside.serial_number);
+    let smbios = Identity::new(&inside.uuid, &inside.serial_number);
+    let is_other = |told: &Identity| expected.is_denied_from_inside(told);
+    let other = if is_other(&who) {
+        &who
+    } else if !smbios.uuid.is_empty() && is_other(&smbios) {
+        &smbios
+    } else {
+        return Ok(who);
+    };
+    Err(Refusal::Conflict(format!(
+        "it registers {other}, and its token is for {expected}"
+    )))
+}
+
 fn granted(seen: &Seen) -> Option<(Step, String)> {
     let run = seen.observed.run.as_ref()?;
     let step = inband::work(run)?;

@@ -13,7 +13,6 @@ use corten_api::{
 };
 use corten_kit::ObjectKey;
 use corten_lifecycle::{
-    annotation,
     identity::{Identity, is_placeholder_uuid},
     policy::Policy,
     refresh,
@@ -126,7 +125,10 @@ impl Controller {
         };
         let reach = match reach(&machine, memory.reading.as_ref()) {
             Reach::Unknown => self.without_bmc(key, &server, now),
-            reach => reach,
+            reach => {
+                self.has_bmc(key);
+                reach
+            }
         };
         let tombstone = match &reach {
             Reach::Reached(machine) => self.runs.tombstone(&machine.identity, &record.uid),
@@ -225,9 +227,7 @@ impl Controller {
     /// Nothing was heard of the server's BMC yet; or lost, where nobody will ever hear of it and waiting would be for ever.
     fn without_bmc(&self, key: &ObjectKey, server: &Server, now: Timestamp) -> Reach {
         let Some(message) = self.missing(server) else {
-            if let Some(mut memory) = self.memory.get_mut(key) {
-                memory.missing_since = None;
-            }
+            self.has_bmc(key);
             return Reach::Unknown;
         };
         let mut memory = self.memory.entry(key.clone()).or_default();
@@ -241,6 +241,12 @@ impl Controller {
         }
     }
 
+    fn has_bmc(&self, key: &ObjectKey) {
+        if let Some(mut memory) = self.memory.get_mut(key) {
+            memory.missing_since = None;
+        }
+    }
+
     fn missing(&self, server: &Server) -> Option<String> {
         Some(match Access::of(server) {
             Some(Access::Inline(_)) => return None,
@@ -248,10 +254,6 @@ impl Controller {
             Some(Access::Bmc(name)) => match self.ctx.bmcs.store.get(&ObjectKey::cluster(&name)) {
                 None => format!(
                     "there is no BMC {name:?}, which spec.bmcRef names, among those that this engine looks after: create it, or give it the labels of --label-selector"
-                ),
-                Some(bmc) if annotation::is_ignored(bmc.annotations()) => format!(
-                    "the BMC {name:?} is ignored: remove its annotation {}",
-                    names::OPERATION
                 ),
                 Some(_) => return None,
             },
@@ -336,8 +338,9 @@ fn serials(inventory: &ServerInventory) -> Vec<String> {
         .filter_map(|status| status.in_band.as_ref()?.get("storage")?.as_array())
         .flatten()
         .filter_map(|drive| SeenDrive::deserialize(drive).ok())
-        .filter(|drive| {
-            drive.attachment == "local" || drive.attachment.is_empty() && !drive.removable
+        .filter(|drive| match drive.attachment.as_str() {
+            "" => looks_local(drive),
+            told => told == "local",
         })
         .map(|drive| drive.serial_number)
         .filter(|serial| !serial.is_empty());
@@ -345,6 +348,15 @@ fn serials(inventory: &ServerInventory) -> Vec<String> {
     all.sort_unstable();
     all.dedup();
     all
+}
+
+/// What the original's probe tells of a drive: the kernel's name, and udev's path, from which others' drives are told.
+fn looks_local(drive: &SeenDrive) -> bool {
+    const OWN: [&str; 5] = ["nvme", "sd", "vd", "hd", "mmcblk"];
+    const ELSEWHERE: [&str; 5] = ["-fc-", "-iscsi-", "-usb-", "ip-", "-nvme-fabrics-"];
+    !drive.removable
+        && OWN.iter().any(|name| drive.name.starts_with(name))
+        && !ELSEWHERE.iter().any(|word| drive.path.contains(word))
 }
 
 /// A machine that has neither UUID nor serial number of its own cannot be told from another.
@@ -569,8 +581,11 @@ mod tests {
         let written = json!([
             {"serial": "NEW", "attachment": "local"},
             {"Serial": "OLD", "attachment": "local"},
-            {"serial": "ORIGINALS"},
-            {"serial": "STICK", "removable": true},
+            {"serial": "ORIGINALS", "name": "sda", "path": "pci-0000:00:1f.2-ata-1"},
+            {"serial": "STICK", "name": "sdb", "removable": true},
+            {"serial": "USB", "name": "sdc", "path": "pci-0000:00:14.0-usb-0:1:1.0-scsi-0:0:0:0"},
+            {"serial": "LUN", "name": "sdd", "path": "pci-0000:05:00.0-fc-0x5006-lun-1"},
+            {"serial": "MAPPED", "name": "dm-0"},
             {"serial": "SAN", "attachment": "fabric"},
             {"serial": "", "attachment": "local"},
         ]);

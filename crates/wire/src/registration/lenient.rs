@@ -28,7 +28,10 @@ where
 fn forget_unknown(value: &mut Value) {
     match value {
         Value::String(text) if text == "unknown" => text.clear(),
-        Value::Array(values) => values.iter_mut().for_each(forget_unknown),
+        Value::Array(values) => {
+            values.retain(|value| value != "unknown");
+            values.iter_mut().for_each(forget_unknown);
+        }
         Value::Object(fields) => fields.values_mut().for_each(forget_unknown),
         _ => {}
     }
