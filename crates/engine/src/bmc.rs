@@ -126,7 +126,18 @@ impl BmcController {
             .observe(move |key, old, new| index.changed(key, old, new));
         let by_endpoint: Arc<DashMap<String, BTreeSet<ObjectKey>>> = Arc::default();
         let index = by_endpoint.clone();
+        let (fleet, by_bmc) = (context.fleet.clone(), servers.clone());
         context.bmcs.store.observe(move |key, old, new| {
+            // Its servers are to know before anything else is done to them.
+            let access = Access::Bmc(key.name().into());
+            let is_ignored = new.is_some_and(|bmc| annotation::is_ignored(bmc.annotations()));
+            let message = is_ignored.then(|| ignored(key.name()));
+            let reason = message.as_deref().map(|message| (IGNORED, message));
+            if fleet.ignore(&access, reason) {
+                for server in by_bmc.of(key.name()) {
+                    fleet.wake(server.name());
+                }
+            }
             let endpoint = |bmc: &Bmc| {
                 bmc.spec
                     .endpoint_ref
@@ -229,12 +240,7 @@ impl BmcController {
     }
 
     fn servers_of(&self, bmc: &str) -> Vec<Arc<Server>> {
-        let keys = self
-            .servers
-            .by_bmc
-            .get(bmc)
-            .map(|keys| keys.clone())
-            .unwrap_or_default();
+        let keys = self.servers.of(bmc);
         keys.iter()
             .filter_map(|key| self.context.servers.store.get(key))
             .collect()
@@ -250,16 +256,12 @@ impl BmcController {
         }
     }
 
-    /// An ignored BMC is left alone, by its Servers too: its session ends, and they say why nothing is done.
+    /// An ignored BMC is left alone: its session ends, and what was known of its link counts no more when it is back.
     async fn let_go(&self, bmc: &Bmc) {
         let name = bmc.name_any();
         self.memories.remove(&*name);
+        self.publish_loss(bmc, IGNORED, &ignored(&name));
         self.context.gateway.forget(&name).await;
-        let message = format!(
-            "the BMC {name:?} is ignored: remove its annotation {}",
-            names::OPERATION
-        );
-        self.publish_loss(bmc, "BMCIgnored", &message);
     }
 
     /// Another BMC's dispute began or ended: it is read again.
@@ -359,6 +361,16 @@ impl Reconcile for BmcController {
     }
 }
 
+/// Reason of the link to a BMC that a person wants left alone.
+const IGNORED: &str = "BMCIgnored";
+
+fn ignored(bmc: &str) -> String {
+    format!(
+        "the BMC {bmc:?} is ignored: remove its annotation {}",
+        names::OPERATION
+    )
+}
+
 fn asks_for_operation(bmc: &Bmc) -> bool {
     bmc.annotations().contains_key(names::OPERATION)
 }
@@ -411,6 +423,11 @@ fn reindex<I>(
 // === impl ServerIndex ===
 
 impl ServerIndex {
+    fn of(&self, bmc: &str) -> BTreeSet<ObjectKey> {
+        let found = self.by_bmc.get(bmc);
+        found.map(|keys| keys.clone()).unwrap_or_default()
+    }
+
     fn changed(&self, key: &ObjectKey, old: Option<&Server>, new: Option<&Server>) {
         let bmc = |server: &Server| {
             server

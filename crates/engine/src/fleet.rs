@@ -133,6 +133,8 @@ pub struct Fleet {
 #[derive(Default)]
 struct Inner {
     stations: RwLock<HashMap<Access, Arc<Station>>>,
+    /// Those that a person wants left alone, with the link that their servers see meanwhile.
+    ignored: RwLock<HashMap<Access, Link>>,
     /// What first connections read, until the servers' discovery takes it.
     first_reads: Mutex<HashMap<Arc<str>, FirstRead>>,
     claims: Mutex<Claims>,
@@ -215,11 +217,15 @@ impl Fleet {
     /// What is known of a server's machine.
     pub fn server(&self, server: &Server) -> Machine {
         let name = server.name_any();
-        let station = Access::of(server)
-            .and_then(|access| self.station(&access))
+        let access = Access::of(server);
+        let station = access
+            .as_ref()
+            .and_then(|access| self.station(access))
             .unwrap_or_default();
+        let ignored = self.inner.ignored.read();
+        let ignored = access.and_then(|access| ignored.get(&access).cloned());
         Machine {
-            link: station.link.clone(),
+            link: ignored.unwrap_or_else(|| station.link.clone()),
             bmc: station.bmc.clone(),
             system: station
                 .systems
@@ -227,6 +233,24 @@ impl Fleet {
                 .find(|system| *system.server == *name)
                 .cloned(),
             dispute: self.dispute(&name),
+        }
+    }
+
+    /// A BMC is to be left alone, or no longer: from now on none of its servers counts as reached, whatever a look that is under way finds. Says whether
+    /// that is news.
+    pub fn ignore(&self, access: &Access, reason: Option<(&str, &str)>) -> bool {
+        let mut ignored = self.inner.ignored.write();
+        match reason {
+            None => ignored.remove(access).is_some(),
+            Some(_) if ignored.contains_key(access) => false,
+            Some((reason, message)) => {
+                let link = Link::Down {
+                    reason: reason.into(),
+                    message: message.into(),
+                    since: Timestamp::now(),
+                };
+                ignored.insert(access.clone(), link).is_none()
+            }
         }
     }
 

@@ -411,6 +411,10 @@ pub(crate) const UNREACHABLE: &str = "BMCUnreachable";
 /// The machine has to be asked, and does not answer.
 pub(crate) fn unreachable_now(o: &Observed, decision: Decision) -> Decision {
     match &o.reach {
+        // Nobody tries: a person took its BMC away from us, or gave none.
+        Reach::Lost { reason, message } if matches!(reason.as_str(), "BMCIgnored" | "BMCMissing") => {
+            decision.blocked(UNREACHABLE, format!("{message}. What is due is done then"))
+        }
         Reach::Lost { reason, message } => decision.blocked(
             UNREACHABLE,
             format!("the BMC does not answer ({reason}): {message}. It is tried again; what is due is done then"),

@@ -345,12 +345,13 @@ async fn an_ignored_bmc_is_asked_nothing_and_its_server_says_why_until_it_is_bac
     let said = world.server_condition(&server, "Ready").unwrap();
     assert!(said.message.contains("is ignored"), "{}", said.message);
 
-    // Neither it nor its machine is spoken to, whoever wants what.
+    // Its session ends. Then neither it nor its machine is spoken to for longer than between two polls, whoever wants what.
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let before = machine.counts().requests;
     lab.claim("tenant").await;
     let wish = json!({ "spec": { "indicatorLED": "Blinking" } });
     lab.edit(&lab.all::<Server>(), &server, wish).await;
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(Duration::from_secs(40)).await;
     assert_eq!(machine.counts().requests, before);
     assert_eq!(machine.power_state(), "Off");
 

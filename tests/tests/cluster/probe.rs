@@ -235,6 +235,10 @@ async fn a_machine_that_boots_as_another_registers_nothing_for_it() {
         assert!(matches!(refused, Err(Refusal::Conflict(_))), "{refused:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    let kept = lab.all::<ServerInventory>();
+    let kept = kept.get_opt(&probe.ticket.server).await.unwrap();
+    let seen = kept.and_then(|kept| kept.status?.in_band);
+    assert_eq!(seen, None);
     assert_eq!(probe.task().await, Task::Inventory);
     let own = probe.registration(&["P1"]);
     probe.desk.register(&probe.ticket, &own).await.unwrap();

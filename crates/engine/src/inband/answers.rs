@@ -320,10 +320,8 @@ impl Controller {
             identity,
             ..caller(ticket, &silent)
         };
-        if granted(&seen).is_some() {
-            return Ok(seen);
-        }
         match inband::grant(&seen.observed, &caller) {
+            Grant::Inventory if granted(&seen).is_some() => return Ok(seen),
             Grant::Inventory => {}
             Grant::Refuse(why) => return Err(Refusal::NotDue(why)),
             _ => return Err(not_asked()),
@@ -517,7 +515,6 @@ impl Controller {
 /// Condition type of the original: the booted system has called.
 const BOOT_STATE_RECEIVED: &str = "BootStateReceived";
 
-/// The work that was granted and has not ended, and what its grant is called.
 fn not_asked() -> Refusal {
     Refusal::NotDue("nobody asks this machine for an inventory now".into())
 }
@@ -540,6 +537,7 @@ fn registers(expected: &Identity, registration: &Registration) -> Result<Identit
     )))
 }
 
+/// The work that was granted and has not ended, and what its grant is called.
 fn granted(seen: &Seen) -> Option<(Step, String)> {
     let run = seen.observed.run.as_ref()?;
     let step = inband::work(run)?;

@@ -353,9 +353,10 @@ fn serials(inventory: &ServerInventory) -> Vec<String> {
 /// What the original's probe tells of a drive: the kernel's name, and udev's path, from which others' drives are told.
 fn looks_local(drive: &SeenDrive) -> bool {
     const OWN: [&str; 5] = ["nvme", "sd", "vd", "hd", "mmcblk"];
-    const ELSEWHERE: [&str; 5] = ["-fc-", "-iscsi-", "-usb-", "ip-", "-nvme-fabrics-"];
+    const ELSEWHERE: [&str; 3] = ["-fc-", "-iscsi-", "-usb-"];
     !drive.removable
         && OWN.iter().any(|name| drive.name.starts_with(name))
+        && !drive.path.starts_with("ip-")
         && !ELSEWHERE.iter().any(|word| drive.path.contains(word))
 }
 
