@@ -58,13 +58,19 @@ pub struct Sorted {
     pub foreign: Vec<(String, Attachment)>,
     /// Those that are local and cannot be told by a serial number.
     pub nameless: Vec<String>,
-    /// Serial numbers of those that belong to a RAID volume.
-    pub in_volume: Vec<String>,
+    /// Serial numbers of those that belong to RAID volumes, and to which.
+    pub in_volume: Vec<(String, Vec<String>)>,
     /// One that other machines may reach has no serial number.
     pub nameless_shared: bool,
 }
 
 impl Sorted {
+    /// RAID volumes that a drive belongs to, as far as the BMC knows.
+    pub(crate) fn volumes(&self, serial: &str) -> &[String] {
+        let found = self.in_volume.iter().find(|(known, _)| known == serial);
+        found.map_or(&[], |(_, volumes)| volumes)
+    }
+
     /// How a drive is attached that is never written, as far as the BMC knows.
     pub(crate) fn attachment(&self, serial: &str) -> Option<Attachment> {
         let found = self.foreign.iter().find(|(known, _)| known == serial);
@@ -100,8 +106,9 @@ pub fn sort(inventory: &Inventory, known: &[String]) -> Sorted {
                 sorted.foreign.push(foreign);
             }
         }
-        if drive.in_volume && never.is_none() && !drive.serial.is_empty() {
-            sorted.in_volume.push(drive.serial.clone());
+        if !drive.volumes.is_empty() && never.is_none() && !drive.serial.is_empty() {
+            let volumes = drive.volumes.clone();
+            sorted.in_volume.push((drive.serial.clone(), volumes));
         }
         match never {
             Some(why) => sorted.untouched.push((label, why)),

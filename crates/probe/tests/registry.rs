@@ -199,6 +199,27 @@ fn a_machine_registers_is_erased_once_for_one_grant_and_goes_off() {
 }
 
 #[test]
+fn a_machine_without_drives_does_not_keep_its_tpm_uncleared_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Root::at(folder.path());
+    for path in ["sys/block", "proc", "sys/class/tpm/tpm0"] {
+        std::fs::create_dir_all(folder.path().join(path)).unwrap();
+    }
+    let nothing = |clear_tpm| {
+        Task::Erase(EraseGrant {
+            id: format!("g{clear_tpm}"),
+            clear_tpm,
+            ..EraseGrant::default()
+        })
+    };
+    let tasks = vec![nothing(false), nothing(true)];
+    let reports = reports(&run(root, tasks, Verdict::Continue).0);
+    assert_eq!(reports[0].outcome, Outcome::Succeeded, "{:?}", reports[0]);
+    assert_eq!(reports[1].outcome, Outcome::Failed, "{:?}", reports[1]);
+    assert!(reports[1].message.contains("TPM"), "{:?}", reports[1]);
+}
+
+#[test]
 fn a_stop_from_the_registry_ends_a_task_within_a_second() {
     let folder = tempfile::tempdir().unwrap();
     let root = machine(folder.path());

@@ -502,9 +502,11 @@ fn for_cleaning(found: &FoundDrive, volumes: &[Volume]) -> Drive {
             Some(model) => format!("{model}, {place}"),
             None => place.to_owned(),
         },
-        in_volume: volumes
+        volumes: volumes
             .iter()
-            .any(|volume| volume.is_raid() && volume.holds(found)),
+            .filter(|volume| volume.is_raid() && volume.holds(found))
+            .map(|volume| format!("{}/{}", volume.storage, volume.id))
+            .collect(),
         can_erase: found.secure_erase.is_some(),
         lists_operations: found.lists_operations,
         attachment: if drive::is_on_fabric(found) {

@@ -3,6 +3,8 @@
 //! Preferred wherever the probe can be booted, since a BMC's word is no proof; where policy takes that word and each drive can be erased out of
 //! band, nothing is booted.
 
+use std::collections::BTreeSet;
+
 use crate::{
     inband,
     plan::Plan,
@@ -111,7 +113,7 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
         .chain(o.known_drives.iter().flatten())
         .filter(|serial| !serial.is_empty() && !is_seen(serial))
         .filter(|serial| sorted.attachment(serial).is_none())
-        .partition(|serial| sorted.in_volume.contains(serial));
+        .partition(|serial| !sorted.volumes(serial).is_empty());
     if let Some(first) = unseen.first() {
         return failed(
             base,
@@ -133,6 +135,22 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
                 "the BMC lists {} drive(s) without a serial number of their own ({}), and the probe erased {unnamed} that the BMC does not name",
                 sorted.nameless.len(),
                 sorted.nameless.join("; ")
+            ),
+        );
+    }
+    // A volume is a drive that the BMC does not name. One that a tenant has hidden, or that is offline, is erased by nobody.
+    let volumes: BTreeSet<&String> = hidden
+        .iter()
+        .flat_map(|serial| sorted.volumes(serial))
+        .collect();
+    let as_volumes = unnamed - sorted.nameless.len();
+    if volumes.len() > as_volumes {
+        return failed(
+            base,
+            format!(
+                "{} drive(s) that the probe does not see belong to {} RAID volume(s), and it erased {as_volumes} drive(s) that can be one: a volume may be hidden, blocked or offline",
+                hidden.len(),
+                volumes.len()
             ),
         );
     }
@@ -161,11 +179,11 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
         .iter()
         .map(|(label, why)| format!("{label}: {why}"))
         .chain(seen_by_probe.map(|drive| format!("{}: {}", named(drive), drive.message)))
-        .chain(
-            hidden
-                .iter()
-                .map(|serial| format!("{serial}: in a RAID volume, which was erased as one drive")),
-        )
+        .chain(hidden.iter().map(|serial| {
+            format!(
+                "{serial}: in a RAID volume, and as many drives as there are volumes were erased"
+            )
+        }))
         .collect();
     let blocks = if !contested.is_empty() {
         Some(format!(

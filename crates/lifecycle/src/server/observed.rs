@@ -342,8 +342,8 @@ pub struct Drive {
     pub lists_operations: bool,
     /// How it is attached.
     pub attachment: Attachment,
-    /// It belongs to a RAID volume, so that an operating system may see the volume in its place.
-    pub in_volume: bool,
+    /// RAID volumes that it belongs to, by name: an operating system may see these in its place.
+    pub volumes: Vec<String>,
 }
 
 /// How a drive is attached. Only local ones are ever written.

@@ -170,15 +170,7 @@ impl Agent {
     }
 
     pub(super) fn erase(&self, grant: &EraseGrant, watch: &Watch) -> Report {
-        // A machine without drives has nothing to erase; whether that is so is not this side's to judge.
-        if grant.drives.is_empty() {
-            return Report {
-                outcome: Outcome::Succeeded,
-                message: "the grant names no drive".to_owned(),
-                ..Report::default()
-            };
-        }
-        // What the last tenant left in the firmware goes first, so that a cleaning which is cut short leaves none of it.
+        // A machine without drives has a firmware and a TPM nevertheless; whether it has none is not this side's to judge. What the last tenant left in the firmware goes first, so that a cleaning which is cut short leaves none of it.
         let left = crate::cleanup::boot_entries(&self.root, grant);
         let drives = crate::erase::drives(&self.root, grant, watch.stop(), &|percent| {
             watch.say("erasing", percent);
@@ -194,8 +186,12 @@ impl Agent {
         ));
         told.extend(left);
         told.extend(crate::cleanup::clear_tpm(&self.root, grant));
+        let is_good = told.is_empty();
+        if is_good && grant.drives.is_empty() {
+            told.push("the grant names no drive".to_owned());
+        }
         Report {
-            outcome: if told.is_empty() {
+            outcome: if is_good {
                 Outcome::Succeeded
             } else {
                 Outcome::Failed

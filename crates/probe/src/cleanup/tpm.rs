@@ -19,10 +19,11 @@ const CLEAR: [u8; 27] = [
     0, // TPM_RS_PW, no nonce, no attributes, no password
 ];
 
-/// Clears the TPM at once, or else asks the firmware to do it at the next start, which needs nobody's password.
+/// Clears the TPM at once, or else asks the firmware to do it at the next start, which needs nobody's password. What was only asked for is not done: the
+/// machine is started and cleaned again, and then the TPM takes the command, or says again that it does not.
 ///
 /// # Errors
-/// Why neither can be done. A machine without a TPM has none to clear.
+/// It is not clear: why, or that the firmware was asked. A machine without a TPM has none to clear.
 pub fn clear(root: &Root) -> Result<(), String> {
     if !root.join(FOLDER).exists() {
         return Ok(());
@@ -48,7 +49,9 @@ pub fn clear(root: &Root) -> Result<(), String> {
         match fs::write(&file, request) {
             Ok(()) => {
                 say!("the firmware clears the TPM at the next start (request {request})");
-                return Ok(());
+                return Err(format!(
+                    "the TPM is not cleared yet: {why}. The firmware was asked to do it at the next start, which some have a person confirm at the console"
+                ));
             }
             Err(error) => last = error.to_string(),
         }
@@ -180,7 +183,8 @@ mod tests {
         clear(&root).expect("no TPM, nothing to clear");
         let ppi = folder.path().join(FOLDER).join("ppi");
         fs::create_dir_all(&ppi).unwrap();
-        clear(&root).expect("asked");
+        let asked = clear(&root).unwrap_err();
+        assert!(asked.contains("not cleared yet"), "{asked}");
         assert_eq!(fs::read_to_string(ppi.join("request")).unwrap(), "14");
         fs::remove_file(ppi.join("request")).unwrap();
         fs::remove_dir(&ppi).unwrap();

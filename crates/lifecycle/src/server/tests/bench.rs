@@ -111,7 +111,7 @@ pub(super) fn drive(serial: &str) -> Drive {
         label: "disk, bay".into(),
         can_erase: true,
         lists_operations: false,
-        in_volume: false,
+        volumes: Vec::new(),
         attachment: Attachment::Local,
     }
 }

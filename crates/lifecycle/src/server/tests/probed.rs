@@ -313,7 +313,7 @@ fn drives_behind_a_raid_volume_are_named_and_wait_for_a_person_instead_of_being_
     for ignore in [false, true] {
         let bench = cleaned_with(vec![seen("VOLUME")], |bench| {
             for drive in &mut bench.iron.drives {
-                drive.in_volume = true;
+                drive.volumes = vec!["RAID.1/0".into()];
             }
             bench.policy.ignore_unreachable_drives = ignore;
         });
@@ -327,6 +327,21 @@ fn drives_behind_a_raid_volume_are_named_and_wait_for_a_person_instead_of_being_
             assert_eq!(bench.reason(condition::ERASED), "DrivesNeverWritten");
             assert!(bench.run.is_some(), "erased once");
         }
+    }
+}
+
+#[test]
+fn a_raid_volume_that_nobody_saw_is_passed_over_by_no_policy() {
+    // None is seen; or one of two.
+    for (seen_by_probe, names) in [(vec![], ["0", "0"]), (vec![seen("VOLUME")], ["0", "1"])] {
+        let bench = cleaned_with(seen_by_probe, |bench| {
+            for (drive, name) in bench.iron.drives.iter_mut().zip(names) {
+                drive.volumes = vec![name.into()];
+            }
+            bench.policy.ignore_unreachable_drives = true;
+        });
+        assert_eq!(bench.state, Some(ServerState::Cleanup), "{names:?}");
+        assert_eq!(bench.reason(condition::ERASED), "ErasureFailed");
     }
 }
 
