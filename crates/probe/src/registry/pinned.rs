@@ -162,3 +162,85 @@ impl ServerCertVerifier for PinVerifier {
             .supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Mutex;
+
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection};
+
+    use crate::config::Settings;
+    use crate::registry::Registry;
+
+    use super::*;
+
+    /// What came through TLS.
+    type Heard = Arc<Mutex<Vec<u8>>>;
+
+    /// A registry with a certificate that nobody signed, its address and the certificate's SHA-256.
+    fn serve() -> (String, String, Heard) {
+        let made = rcgen::generate_simple_self_signed(["elsewhere.example".to_owned()]).unwrap();
+        let certificate = made.cert.der().clone();
+        let pin = Sha256::digest(&certificate);
+        let pin = pin.iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let heard = Heard::default();
+        let kept = heard.clone();
+        std::thread::spawn(move || {
+            for sock in listener.incoming().flatten() {
+                let conn = ServerConnection::new(config.clone()).unwrap();
+                let mut stream = StreamOwned::new(conn, sock);
+                let mut buffer = [0; 4096];
+                while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                    let mut heard = kept.lock().unwrap();
+                    heard.extend_from_slice(&buffer[..read]);
+                    // The body is JSON's null.
+                    if heard.ends_with(b"null") {
+                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                        let _ = stream.flush();
+                    }
+                }
+            }
+        });
+        (url, pin, heard)
+    }
+
+    fn registry(url: &str, pin: &str) -> Registry {
+        let mut settings = Settings::default();
+        settings.set("corten.url", url);
+        settings.set("corten.token", "secret-token");
+        settings.set("corten.pin", pin);
+        Registry::new(settings.finish().unwrap())
+    }
+
+    #[test]
+    fn the_registry_of_the_pin_gets_the_token_whatever_its_name() {
+        let (url, pin, heard) = serve();
+        registry(&url, &pin).tell("/hello", &()).unwrap();
+        let heard = String::from_utf8(heard.lock().unwrap().clone()).unwrap();
+        assert!(heard.contains("Bearer secret-token"), "{heard}");
+    }
+
+    #[test]
+    fn another_certificate_hears_nothing() {
+        let (url, pin, heard) = serve();
+        let other = if pin.starts_with('0') { "1" } else { "0" };
+        let pin = format!("{other}{}", &pin[1..]);
+        let error = registry(&url, &pin).tell("/hello", &()).unwrap_err();
+        let said = crate::registry::chain(&error);
+        assert!(said.contains("not the one that was handed over"), "{said}");
+        assert_eq!(*heard.lock().unwrap(), [0_u8; 0]);
+    }
+}
