@@ -6,6 +6,7 @@ mod cluster {
     mod dropped;
     mod handover;
     mod hold;
+    mod images;
     mod lab;
     mod life;
     mod neighbours;

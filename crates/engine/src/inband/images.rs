@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use corten_boot::{
+    cache::CacheError,
     image::{
         ImageError, Images as Fetcher, Reference, Request,
         credentials::Credentials,
@@ -106,6 +107,7 @@ fn failure(error: ImageError) -> ImageFailure {
         ImageError::Architecture { .. } => "ImageArchitecture",
         ImageError::NotBootable(_) => "ImageNotBootable",
         ImageError::NoDigest => "ImageDigestMissing",
+        ImageError::Cache(CacheError::Mismatch { .. }) => "ImageDigestMismatch",
         ImageError::Cache(_) => "ImageNotKept",
         ImageError::Client(_) => "ImageClient",
     };

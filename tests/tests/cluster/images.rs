@@ -1,0 +1,236 @@
+//! What a claim names and cannot boot: each ends in a condition that says what is wrong, and no machine is switched on for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corten_api::metal::{ServerBootConfiguration, ServerBootConfigurationState};
+use corten_api::names;
+use corten_boot::cache::Cache;
+use corten_boot::image::networks::Networks;
+use corten_boot::image::{Images, Options};
+use corten_boot::{links::PublicAddress, token::KeyRing, token::Keys};
+use corten_engine::BootServices;
+use corten_tests::lab::{Lab, resets};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+/// The first bytes of an EFI program for another processor.
+fn efi_of_arm() -> Vec<u8> {
+    let mut bytes = vec![0; 4096];
+    bytes[..2].copy_from_slice(b"MZ");
+    bytes[0x3c] = 0x80;
+    bytes[0x80..0x84].copy_from_slice(b"PE\0\0");
+    bytes[0x84..0x86].copy_from_slice(&0xaa64_u16.to_le_bytes());
+    bytes
+}
+
+/// A disk's first blocks, with a partition table's mark.
+fn disk() -> Vec<u8> {
+    let mut bytes = vec![0; 4096];
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    bytes
+}
+
+/// A site's server of images, and a registry that wants a login. Gives host and port.
+async fn serve() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    match stream.read_u8().await {
+                        Ok(byte) if request.len() < 8192 => request.push(byte),
+                        _ => return,
+                    }
+                }
+                let request = String::from_utf8_lossy(&request);
+                let (status, more, body) = match request.split(' ').nth(1).unwrap_or_default() {
+                    "/arm.efi" => ("200 OK", "", efi_of_arm()),
+                    "/disk.raw" => ("200 OK", "", disk()),
+                    "/text" => ("200 OK", "", b"hello".to_vec()),
+                    path if path.starts_with("/v2/") => (
+                        "401 Unauthorized",
+                        "WWW-Authenticate: Basic realm=\"site\"\r\n",
+                        Vec::new(),
+                    ),
+                    _ => ("404 Not Found", "", Vec::new()),
+                };
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{more}\r\n"
+                );
+                let _ = stream.write_all(&[head.as_bytes(), &body].concat()).await;
+            });
+        }
+    });
+    host
+}
+
+fn images(folder: &std::path::Path, host: &str) -> Images {
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_root_certificates(rustls::RootCertStore::empty())
+    .with_no_client_auth();
+    let options = Options {
+        insecure: vec![host.to_owned()],
+        networks: Networks::only(vec!["127.0.0.0/8".parse().unwrap()]),
+        ..Options::default()
+    };
+    Images::new(
+        Arc::new(Cache::open(folder, 1 << 20).unwrap()),
+        tls,
+        options,
+    )
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_cannot_be_booted_says_why_and_no_machine_is_switched_on_for_it() {
+    let host = serve().await;
+    let at = |path: &str| format!("http://{host}/{path}");
+    let (zeros, hints) = ("0".repeat(64), names::ROOT_DEVICE_HINTS);
+    type Case<'a> = (&'a str, String, Vec<(&'a str, &'a str)>, Value, &'a str);
+    let none = || json!({});
+    let cases: Vec<Case<'_>> = vec![
+        ("missing", at("none"), vec![], none(), "ImageMissing"),
+        (
+            "digest",
+            at("disk.raw"),
+            vec![(names::IMAGE_SHA256, &zeros)],
+            none(),
+            "ImageDigestMismatch",
+        ),
+        (
+            "no-digest",
+            at("disk.raw"),
+            vec![(names::IMAGE_SHA256, "abc")],
+            none(),
+            "ImageDigestInvalid",
+        ),
+        (
+            "processor",
+            at("arm.efi"),
+            vec![],
+            none(),
+            "ImageArchitecture",
+        ),
+        ("text", at("text"), vec![], none(), "ImageNotBootable"),
+        (
+            "down",
+            "http://127.0.0.1:1/x".into(),
+            vec![],
+            none(),
+            "RegistryUnreachable",
+        ),
+        (
+            "login",
+            format!("{host}/private:latest"),
+            vec![],
+            none(),
+            "ImageLoginRequired",
+        ),
+        (
+            "hint",
+            at("disk.raw"),
+            vec![(hints, r#"{"colour": "red"}"#)],
+            none(),
+            "RootDeviceHintsInvalid",
+        ),
+        (
+            "hints",
+            at("disk.raw"),
+            vec![(hints, "the large one")],
+            none(),
+            "RootDeviceHintsInvalid",
+        ),
+        (
+            "ignition",
+            at("disk.raw"),
+            vec![],
+            json!({"ignitionSecretRef": {"name": "rubbish"}}),
+            "IgnitionSecretInvalid",
+        ),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let fetcher = Arc::new(images(folder.path(), &host));
+    let lab = Lab::start()
+        .small()
+        .servers(cases.len())
+        .engine(move |config| {
+            config.services = Some(BootServices {
+                address: PublicAddress {
+                    base: "http://192.0.2.1:8083".parse().unwrap(),
+                    registry: None,
+                },
+                keys: KeyRing::new(Keys::new([[7; 32]]).unwrap()),
+                images: Some(fetcher.clone()),
+            });
+        });
+    let lab = lab.idle().await;
+    lab.policy(json!({"discovery": "OutOfBand"})).await;
+    lab.plug_in().await;
+    lab.eventually(|world| world.available() == cases.len())
+        .await;
+    let rubbish = json!({
+        "metadata": {"name": "rubbish", "namespace": lab.namespace()},
+        "stringData": {"ignition": "{not json"},
+    });
+    let rubbish: Secret = serde_json::from_value(rubbish).unwrap();
+    lab.here::<Secret>()
+        .create(&Default::default(), &rubbish)
+        .await
+        .unwrap();
+    for (name, image, annotations, spec, _) in &cases {
+        let mut whole = json!({"image": image});
+        whole
+            .as_object_mut()
+            .unwrap()
+            .extend(spec.as_object().unwrap().clone());
+        lab.claim_annotated(name, annotations, whole).await;
+    }
+    for (name, .., reason) in &cases {
+        let mut said = None;
+        for _ in 0..300 {
+            let boot = lab.here::<ServerBootConfiguration>().get_opt(name).await;
+            said = boot.unwrap().and_then(|boot| boot.status);
+            let is_it = said.iter().flat_map(|status| &status.conditions);
+            if is_it
+                .clone()
+                .any(|condition| condition.status == "False" && condition.reason == *reason)
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let said = said.unwrap_or_else(|| panic!("{name}: nothing is said"));
+        let condition = said.conditions.iter().find(|said| said.reason == *reason);
+        let condition = condition.unwrap_or_else(|| panic!("{name}: {said:#?}"));
+        assert!(
+            condition.message.len() > 20,
+            "{name}: {}",
+            condition.message
+        );
+        let expected = if *reason == "RegistryUnreachable" {
+            ServerBootConfigurationState::Pending
+        } else {
+            ServerBootConfigurationState::Error
+        };
+        assert_eq!(said.state, Some(expected), "{name}: {said:#?}");
+    }
+    // Nobody waits for a machine that will not come up, and none was touched.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for number in 0..cases.len() {
+        let machine = lab.fleet().machine(number);
+        assert_eq!(machine.power_state(), "Off");
+        assert!(resets(&machine).is_empty(), "{:?}", resets(&machine));
+    }
+    let world = lab.world().await;
+    assert_eq!(world.bound(), cases.len());
+}
