@@ -24,7 +24,7 @@ use corten_api::{
     names,
 };
 use corten_kit::{Driver, Next, ObjectKey, Reconcile};
-use corten_lifecycle::{annotation, endpoint::mac::MacAddress};
+use corten_lifecycle::{annotation, endpoint::mac::MacAddress, server::BMC_IGNORED};
 use dashmap::DashMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -132,7 +132,7 @@ impl BmcController {
             let access = Access::Bmc(key.name().into());
             let is_ignored = new.is_some_and(|bmc| annotation::is_ignored(bmc.annotations()));
             let message = is_ignored.then(|| ignored(key.name()));
-            let reason = message.as_deref().map(|message| (IGNORED, message));
+            let reason = message.as_deref().map(|message| (BMC_IGNORED, message));
             if fleet.ignore(&access, reason) {
                 for server in by_bmc.of(key.name()) {
                     fleet.wake(server.name());
@@ -260,7 +260,7 @@ impl BmcController {
     async fn let_go(&self, bmc: &Bmc) {
         let name = bmc.name_any();
         self.memories.remove(&*name);
-        self.publish_loss(bmc, IGNORED, &ignored(&name));
+        self.publish_loss(bmc, BMC_IGNORED, &ignored(&name));
         self.context.gateway.forget(&name).await;
     }
 
@@ -360,9 +360,6 @@ impl Reconcile for BmcController {
         next
     }
 }
-
-/// Reason of the link to a BMC that a person wants left alone.
-const IGNORED: &str = "BMCIgnored";
 
 fn ignored(bmc: &str) -> String {
     format!(

@@ -408,11 +408,16 @@ fn achieved(o: &Observed, run: &crate::run::Run) -> bool {
 /// Reason of `Ready` while the BMC does not answer.
 pub(crate) const UNREACHABLE: &str = "BMCUnreachable";
 
+/// Reason of a BMC that is lost because a person wants it left alone.
+pub const BMC_IGNORED: &str = "BMCIgnored";
+/// Reason of a BMC that is lost because there is none.
+pub const BMC_MISSING: &str = "BMCMissing";
+
 /// The machine has to be asked, and does not answer.
 pub(crate) fn unreachable_now(o: &Observed, decision: Decision) -> Decision {
     match &o.reach {
         // Nobody tries: a person took its BMC away from us, or gave none.
-        Reach::Lost { reason, message } if matches!(reason.as_str(), "BMCIgnored" | "BMCMissing") => {
+        Reach::Lost { reason, message } if [BMC_IGNORED, BMC_MISSING].contains(&reason.as_str()) => {
             decision.blocked(UNREACHABLE, format!("{message}. What is due is done then"))
         }
         Reach::Lost { reason, message } => decision.blocked(

@@ -8,13 +8,13 @@ use corten_api::names;
 use corten_boot::cache::Cache;
 use corten_boot::image::networks::Networks;
 use corten_boot::image::{Images, Options};
-use corten_boot::{links::PublicAddress, token::KeyRing, token::Keys};
-use corten_engine::BootServices;
 use corten_tests::lab::{Lab, resets};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+
+use super::probe::services;
 
 /// The first bytes of an EFI program for another processor.
 fn efi_of_arm() -> Vec<u8> {
@@ -164,14 +164,7 @@ async fn an_image_that_cannot_be_booted_says_why_and_no_machine_is_switched_on_f
         .small()
         .servers(cases.len())
         .engine(move |config| {
-            config.services = Some(BootServices {
-                address: PublicAddress {
-                    base: "http://192.0.2.1:8083".parse().unwrap(),
-                    registry: None,
-                },
-                keys: KeyRing::new(Keys::new([[7; 32]]).unwrap()),
-                images: Some(fetcher.clone()),
-            });
+            config.services = Some(services(Some(fetcher.clone())));
         });
     let lab = lab.idle().await;
     lab.policy(json!({"discovery": "OutOfBand"})).await;

@@ -7,7 +7,7 @@ use corten_api::corten::{RunPhase, ServerInventory, ServerRun};
 use corten_boot::server::{Artefact, Artefacts, Boot, Bootable, Limits};
 use corten_boot::token::{KeyRing, Keys, Purpose};
 use corten_boot::{Config, Desk as _, Refusal, Ticket, UserData, links::PublicAddress};
-use corten_engine::{BootServices, EngineDesk};
+use corten_engine::{BootServices, EngineDesk, Images};
 use corten_sim::MachineHandle;
 use corten_tests::{lab::Lab, skip};
 use corten_wire::{
@@ -30,14 +30,19 @@ fn address() -> PublicAddress {
     }
 }
 
+/// Boot services which nobody serves.
+pub fn services(images: Option<Arc<dyn Images>>) -> BootServices {
+    BootServices {
+        address: address(),
+        keys: KeyRing::new(keys()),
+        images,
+    }
+}
+
 /// A laboratory whose engine has boot services, which nobody serves: the test is the machine.
 async fn lab() -> Lab {
     let lab = Lab::start().small().servers(1).engine(|config| {
-        config.services = Some(BootServices {
-            address: address(),
-            keys: KeyRing::new(keys()),
-            images: None,
-        });
+        config.services = Some(services(None));
     });
     let lab = lab.idle().await;
     lab.policy(json!({"discovery": "InBand", "cleaning": {"clearTPM": true}}))

@@ -46,13 +46,6 @@ fn links(ticket: &Ticket) -> crate::links::Links {
 fn store(folder: &Path) -> Store {
     let index = crate::ramdisk::build(&crate::ramdisk::tests::options(folder, "ramdisk")).unwrap();
     assert!(!index.modules.is_empty());
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
-        rustls::crypto::ring::default_provider(),
-    ))
-    .with_safe_default_protocol_versions()
-    .unwrap()
-    .with_root_certificates(rustls::RootCertStore::empty())
-    .with_no_client_auth();
     let cache = Arc::new(Cache::open(&folder.join("cache"), 1 << 20).unwrap());
     let options = Options {
         networks: crate::image::tests::loopback(),
@@ -60,7 +53,7 @@ fn store(folder: &Path) -> Store {
     };
     Store::new(
         Some(Ramdisk::open(&folder.join("ramdisk")).unwrap()),
-        Arc::new(Images::new(cache, tls, options).unwrap()),
+        Arc::new(Images::new(cache, crate::image::tests::tls(), options).unwrap()),
     )
 }
 

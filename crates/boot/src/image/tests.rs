@@ -106,21 +106,24 @@ fn reopened(folder: &tempfile::TempDir, insecure: &[&str]) -> Images {
     within(folder, insecure, loopback())
 }
 
+/// A client's, which nobody's certificate satisfies.
+pub(crate) fn tls() -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth()
+}
+
 fn within(folder: &tempfile::TempDir, insecure: &[&str], networks: Networks) -> Images {
     let cache = Arc::new(Cache::open(folder.path(), 1 << 20).unwrap());
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
-        rustls::crypto::ring::default_provider(),
-    ))
-    .with_safe_default_protocol_versions()
-    .unwrap()
-    .with_root_certificates(rustls::RootCertStore::empty())
-    .with_no_client_auth();
     let options = Options {
         insecure: insecure.iter().map(|host| (*host).to_owned()).collect(),
         networks,
         ..Options::default()
     };
-    Images::new(cache, tls, options).unwrap()
+    Images::new(cache, tls(), options).unwrap()
 }
 
 const KERNEL: &str = "application/vnd.ironcore.image.kernel";

@@ -73,10 +73,7 @@ fn write_marks(file: &mut impl Write, length: u64) -> io::Result<()> {
     let mut left = length;
     while left > 0 {
         for (sector, number) in sectors.chunks_mut(SECTOR).zip(number..) {
-            sector
-                .iter_mut()
-                .zip(mark(number))
-                .for_each(|(to, from)| *to = from);
+            stamp(sector, number);
         }
         let some = left.min(sectors.len() as u64);
         file.write_all(sectors.get(..some as usize).unwrap_or_default())?;
@@ -92,6 +89,13 @@ fn mark(number: u64) -> [u8; 16] {
     magic.copy_from_slice(&MARK);
     place.copy_from_slice(&number.to_le_bytes());
     mark
+}
+
+/// Lets a sector of the file, or as much of one as there is, begin so.
+fn stamp(sector: &mut [u8], number: u64) {
+    for (to, from) in sector.iter_mut().zip(mark(number)) {
+        *to = from;
+    }
 }
 
 /// A disk that keeps what is written to it, but of the file only where it is: so a file of a gigabyte is laid out in the memory of its FATs.
@@ -137,11 +141,7 @@ impl Sheet {
         if rest > 0 {
             let last = self.sectors.remove(&(first + full))?;
             let mut wanted = [0; SECTOR];
-            wanted
-                .iter_mut()
-                .zip(mark(full))
-                .take(rest)
-                .for_each(|(to, from)| *to = from);
+            stamp(wanted.get_mut(..rest).unwrap_or_default(), full);
             if last != wanted {
                 return None;
             }
@@ -153,11 +153,10 @@ impl Sheet {
     fn around(&self, offset: u64, file: Vec<Piece>) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut end = 0;
-        let length = piece::length(&file);
-        let (before, behind) = (self.run(..offset), self.run(offset + length..));
-        let runs = before.into_iter().map(|(at, run)| (at, vec![run]));
-        let runs = runs.chain([(offset, file)]);
-        for (at, run) in runs.chain(behind.into_iter().map(|(at, run)| (at, vec![run]))) {
+        let mut runs = self.runs();
+        runs.push((offset, file));
+        runs.sort_by_key(|(at, _)| *at);
+        for (at, run) in runs {
             piece::pad(&mut pieces, end, at);
             end = at + piece::length(&run);
             pieces.extend(run);
@@ -166,20 +165,17 @@ impl Sheet {
         pieces
     }
 
-    /// What was written there, each with its offset, as few pieces as may be.
-    fn run(&self, within: impl std::ops::RangeBounds<u64>) -> Vec<(u64, Piece)> {
+    /// What was written, each with its offset, as few pieces as may be. None spans the file, of which nothing is here.
+    fn runs(&self) -> Vec<(u64, Vec<Piece>)> {
         let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
         for (number, sector) in &self.sectors {
             let at = number * SECTOR as u64;
-            if !within.contains(&at) {
-                continue;
-            }
             match runs.last_mut() {
                 Some((begin, run)) if *begin + run.len() as u64 == at => run.extend(sector),
                 _ => runs.push((at, sector.to_vec())),
             }
         }
-        let piece = |(at, run)| (at, Piece::from(run));
+        let piece = |(at, run)| (at, vec![Piece::from(run)]);
         runs.into_iter().map(piece).collect()
     }
 

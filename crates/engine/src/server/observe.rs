@@ -17,8 +17,8 @@ use corten_lifecycle::{
     policy::Policy,
     refresh,
     server::{
-        Abilities, Attachment, Boot, Call, Claim, Drive, Inventory, Machine, Media, Observed,
-        Reach, Record, Services, drives,
+        Abilities, Attachment, BMC_MISSING, Boot, Call, Claim, Drive, Inventory, Machine, Media,
+        Observed, Reach, Record, Services, drives,
     },
 };
 use corten_redfish::{
@@ -126,7 +126,9 @@ impl Controller {
         let reach = match reach(&machine, memory.reading.as_ref()) {
             Reach::Unknown => self.without_bmc(key, &server, now),
             reach => {
-                self.has_bmc(key);
+                if memory.missing_since.is_some() {
+                    self.has_bmc(key);
+                }
                 reach
             }
         };
@@ -236,7 +238,7 @@ impl Controller {
             return Reach::Unknown;
         }
         Reach::Lost {
-            reason: "BMCMissing".into(),
+            reason: BMC_MISSING.into(),
             message,
         }
     }

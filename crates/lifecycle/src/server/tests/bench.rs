@@ -381,6 +381,14 @@ impl Bench {
         }
     }
 
+    /// Goes on until there is no run.
+    pub fn until_run_is_over(&mut self) {
+        while self.run.is_some() {
+            self.step();
+            self.pass_time();
+        }
+    }
+
     pub fn record(&mut self, decision: &Decision) {
         self.remarks
             .extend(decision.remarks.iter().map(|r| r.reason));

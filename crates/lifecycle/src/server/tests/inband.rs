@@ -45,10 +45,7 @@ fn a_probe_that_falls_silent_or_starts_again_at_its_work_has_not_done_it() {
     assert_eq!(bench.iron.power, PowerState::On);
     bench.now = after(bench.now, SignedDuration::from_mins(13));
     bench.restart();
-    while bench.run.is_some() {
-        bench.step();
-        bench.pass_time();
-    }
+    bench.until_run_is_over();
     assert_eq!(bench.iron.power, PowerState::Off);
     assert!(bench.note(names::DIRTY).is_some());
     assert_eq!(bench.closed[0].phase, Phase::Failed);
@@ -113,10 +110,7 @@ fn a_server_that_comes_up_from_its_disk_is_noticed_taken_down_and_never_taken_fo
     until_up(&mut bench);
     // No probe ever calls.
     bench.now = after(bench.now, bench.policy.probe_timeout);
-    while bench.run.is_some() {
-        bench.step();
-        bench.pass_time();
-    }
+    bench.until_run_is_over();
     assert_eq!(bench.iron.power, PowerState::Off);
     assert_eq!(bench.state, Some(ServerState::Cleanup));
     assert_eq!(bench.closed[0].phase, Phase::Failed);
@@ -132,10 +126,7 @@ fn power_lost_while_erasing_or_writing_is_never_taken_for_done() {
     bench.iron.power = PowerState::Off;
     bench.now = after(bench.now, SignedDuration::from_secs(5));
     bench.reading = Some(bench.look());
-    while bench.run.is_some() {
-        bench.step();
-        bench.pass_time();
-    }
+    bench.until_run_is_over();
     assert_eq!(bench.state, Some(ServerState::Cleanup));
     assert_eq!(bench.closed[0].phase, Phase::Failed);
 
@@ -145,10 +136,7 @@ fn power_lost_while_erasing_or_writing_is_never_taken_for_done() {
     bench.iron.power = PowerState::Off;
     bench.now = after(bench.now, SignedDuration::from_secs(5));
     bench.reading = Some(bench.look());
-    while bench.run.is_some() {
-        bench.step();
-        bench.pass_time();
-    }
+    bench.until_run_is_over();
     assert_eq!(bench.note(names::PROVISIONED), None);
     assert_eq!(bench.closed[0].phase, Phase::Failed);
 }
@@ -359,10 +347,7 @@ fn a_probe_that_never_calls_ends_discovery_with_the_machine_off() {
     bench.policy.discovery = Discovery::Both;
     until_up(&mut bench);
     bench.now = after(bench.now, bench.policy.probe_timeout);
-    while bench.run.is_some() {
-        bench.step();
-        bench.pass_time();
-    }
+    bench.until_run_is_over();
     assert_eq!(bench.iron.power, PowerState::Off);
     assert_ne!(bench.state, Some(ServerState::Available));
     assert!(bench.remarks.contains(&"ProbeFailed"));

@@ -79,10 +79,7 @@ fn a_drive_that_the_bmc_lists_and_the_probe_did_not_erase_keeps_the_server_in_cl
     bench.probe_calls();
     bench.probe_reports(Outcome::Succeeded, Worth::Clear, true);
     bench.iron.drives.push(drive("D3"));
-    while bench.run.is_some() {
-        bench.step();
-        bench.pass_time();
-    }
+    bench.until_run_is_over();
     assert_eq!(bench.state, Some(ServerState::Cleanup));
     assert!(bench.note(names::DIRTY).is_some());
 }
@@ -134,6 +131,15 @@ fn a_local_drive_that_the_probe_sees_and_cannot_erase_keeps_the_server_in_cleanu
     }
 }
 
+/// Where a server is of whose drives some were not erased, as policy says.
+fn where_drives_are_passed_over(ignore: bool) -> ServerState {
+    if ignore {
+        ServerState::Available
+    } else {
+        ServerState::Cleanup
+    }
+}
+
 #[test]
 fn a_drive_that_is_not_the_machines_own_is_never_named_in_a_grant_and_blocks_as_policy_says() {
     let fabric = SeenDrive {
@@ -145,12 +151,7 @@ fn a_drive_that_is_not_the_machines_own_is_never_named_in_a_grant_and_blocks_as_
         let bench = cleaned_with(vec![seen("D1"), seen("D2"), fabric.clone()], |bench| {
             bench.policy.ignore_unreachable_drives = ignore;
         });
-        let state = if ignore {
-            ServerState::Available
-        } else {
-            ServerState::Cleanup
-        };
-        assert_eq!(bench.state, Some(state));
+        assert_eq!(bench.state, Some(where_drives_are_passed_over(ignore)));
         assert_eq!(bench.note(names::DIRTY).is_some(), !ignore);
     }
 }
@@ -317,12 +318,7 @@ fn drives_behind_a_raid_volume_are_named_and_wait_for_a_person_instead_of_being_
             }
             bench.policy.ignore_unreachable_drives = ignore;
         });
-        let state = if ignore {
-            ServerState::Available
-        } else {
-            ServerState::Cleanup
-        };
-        assert_eq!(bench.state, Some(state));
+        assert_eq!(bench.state, Some(where_drives_are_passed_over(ignore)));
         if !ignore {
             assert_eq!(bench.reason(condition::ERASED), "DrivesNeverWritten");
             assert!(bench.run.is_some(), "erased once");
@@ -363,10 +359,7 @@ fn an_erasure_that_gets_on_is_not_cut_short_and_one_that_stands_still_is() {
     bench.now = after(bench.now, limit);
     bench.heard = Some(bench.now);
     bench.restart();
-    while bench.run.is_some() {
-        bench.step();
-        bench.pass_time();
-    }
+    bench.until_run_is_over();
     assert_eq!(bench.iron.power, PowerState::Off);
     assert!(bench.note(names::DIRTY).is_some());
 }
@@ -410,10 +403,7 @@ fn a_probe_that_was_refused_is_not_said_to_have_been_silent() {
     };
     bench.call.as_mut().unwrap().refused = Some(why);
     bench.now = after(bench.now, bench.policy.probe_timeout);
-    while bench.run.is_some() {
-        bench.step();
-        bench.pass_time();
-    }
+    bench.until_run_is_over();
     assert!(
         bench.closed[0].message.contains("given nothing"),
         "{}",
