@@ -617,6 +617,8 @@ fn named(drives: &[SeenDrive], listed: &Sorted) -> (Vec<String>, Vec<LeftOut>) {
         let mut drive = drive.clone();
         if let Some(attachment) = listed.attachment(&drive.serial) {
             drive.attachment = attachment;
+        } else if drive.attachment == Attachment::Expander && listed.local.contains(&drive.serial) {
+            drive.attachment = Attachment::Local;
         }
         let twins = drives.iter().filter(|d| d.serial == drive.serial).count();
         let why = match drive.attachment.never_written() {

@@ -83,10 +83,7 @@ fn others(root: &Root, grant: &EraseGrant) -> Vec<Extent> {
 /// An entry that the last tenant may have made: for a partition of a cleaned drive or one that is not there (of a cleaning that was cut short, say), or
 /// for a network address. What the firmware makes itself names a device alone; an address that the firmware's settings name comes back by itself.
 fn is_tenants(option: &LoadOption, others: &[Extent]) -> bool {
-    let has_address = option.path.iter().any(|node| match node {
-        Node::Uri(uri) => !uri.trim().is_empty(),
-        _ => false,
-    });
+    let has_address = option.path.iter().any(names_a_server);
     let is_in = |partition: &HardDrive, known: &[Extent]| {
         known.iter().any(|(start, size)| {
             // sysfs counts in 512 bytes, the firmware in the drive's own blocks: 512 or 4096.
@@ -102,6 +99,23 @@ fn is_tenants(option: &LoadOption, others: &[Extent]) -> bool {
         || option
             .partition()
             .is_some_and(|partition| !is_anothers(partition))
+}
+
+/// Whether a node of a device path names something out there (UEFI 2.10, 10.3.4): a URI, the remote end of an IP connection, an iSCSI target, an NVMe over
+/// Fabrics subsystem. The firmware's own network entries leave the address to DHCP.
+fn names_a_server(node: &Node) -> bool {
+    let is_set = |data: &[u8], from: usize, to: usize| {
+        data.get(from..to)
+            .is_some_and(|address| address.iter().any(|byte| *byte != 0))
+    };
+    match node {
+        Node::Uri(uri) => !uri.trim().is_empty(),
+        // IPv4: local, then remote address; IPv6 likewise.
+        Node::Other(3, 12, data) => is_set(data, 4, 8),
+        Node::Other(3, 13, data) => is_set(data, 16, 32),
+        Node::Other(3, 19 | 34, _) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

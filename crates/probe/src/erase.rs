@@ -170,7 +170,7 @@ fn erase(
     let partitions = world.partitions(found);
     let plan = method::plan(&device, wanted, &mut told);
     // A drive that cannot be read is erased all the same, but never called verified.
-    let before = device
+    let mut before = device
         .block
         .settle()
         .and_then(|()| verify::Samples::take(&*device.block, &partitions, wanted));
@@ -180,11 +180,20 @@ fn erase(
         stop,
         progress,
     };
+    let is_still_it = || guard::check(world, found, &device).map_err(EraseError::Refused);
     for method in plan {
-        let done = job
-            .go_on()
-            .and_then(|()| guard::check(world, found, &device).map_err(EraseError::Refused))
-            .and_then(|()| method.run(&job));
+        let done = job.go_on().and_then(|()| is_still_it()).and_then(|()| {
+            if let Ok(before) = &mut before
+                && !method.leaves_zeros()
+            {
+                // A drive that takes no writes may erase itself all the same; it is not called verified.
+                if let Err(error) = before.stamp(&*device.block) {
+                    told.push(format!("{}: cannot be stamped: {error}", method.name()));
+                }
+                is_still_it()?;
+            }
+            method.run(&job)
+        });
         match done {
             Ok(()) => {
                 result.method = method.name().to_owned();

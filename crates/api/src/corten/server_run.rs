@@ -279,8 +279,8 @@ pub struct DriveErasure {
     /// Model.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub model: String,
-    /// How it is attached: empty or `local` for a drive of this machine, whose erasure is asked for; `fabric`, `multipath`, `shared` and `removable` for
-    /// one that is never written.
+    /// How it is attached: empty or `local` for a drive of this machine, whose erasure is asked for; `fabric`, `multipath`, `shared`, `expander`, `unseen`
+    /// and `removable` for one that is never written.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub attachment: String,
     /// How it was erased, such as `Drive.SecureErase` or `NVMe Sanitize Block Erase`.

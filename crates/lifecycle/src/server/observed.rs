@@ -358,6 +358,8 @@ pub enum Attachment {
     Multipath,
     /// In an enclosure that other machines reach too.
     Shared,
+    /// Behind a SAS expander: by what a probe sees, another machine may be cabled to its shelf's other module. The BMC may list it as the machine's own.
+    Expander,
     /// Removable.
     Removable,
     /// No drive but a controller that nothing here has a driver for: what is behind it is seen by nobody.
@@ -374,6 +376,9 @@ impl Attachment {
             Self::Fabric => Some("reached over a fabric"),
             Self::Multipath => Some("reached over several paths"),
             Self::Shared => Some("in an enclosure that other machines reach"),
+            Self::Expander => Some(
+                "behind a SAS expander that another machine may be cabled to, and the BMC does not list it as this machine's own",
+            ),
             Self::Removable => Some("removable"),
             Self::Unseen => Some("behind a storage controller without a driver"),
         }
@@ -386,6 +391,7 @@ impl Attachment {
             Self::Fabric => "fabric",
             Self::Multipath => "multipath",
             Self::Shared => "shared",
+            Self::Expander => "expander",
             Self::Removable => "removable",
             Self::Unseen => "unseen",
         }
@@ -397,6 +403,7 @@ impl Attachment {
             Self::Fabric,
             Self::Multipath,
             Self::Shared,
+            Self::Expander,
             Self::Removable,
             Self::Unseen,
         ]

@@ -84,6 +84,17 @@ fn with_entries(folder: &tempfile::TempDir) -> Root {
     // What the firmware makes for a network adapter, and for a device.
     entry(folder, 5, uri(""));
     entry(folder, 6, vec![Node::Other(1, 1, vec![0, 1])]);
+    // An iSCSI target, and the address of a server without a URI; what the firmware makes for PXE over IPv4 and IPv6 names none.
+    let ip = |kind, length, remote: std::ops::Range<usize>| {
+        let mut data = vec![0; length];
+        data[remote].fill(10);
+        vec![Node::Other(3, 11, vec![0; 33]), Node::Other(3, kind, data)]
+    };
+    entry(folder, 7, vec![Node::Other(3, 19, vec![0; 30])]);
+    entry(folder, 8, ip(12, 23, 4..8));
+    entry(folder, 9, ip(13, 56, 16..32));
+    entry(folder, 10, ip(12, 23, 0..0));
+    entry(folder, 11, ip(13, 56, 0..0));
     put(folder, "BootOrder", &[4, 0, 1, 0, 6, 0, 2, 0]);
     put(folder, "BootNext", &[6, 0]);
     root
@@ -94,14 +105,14 @@ fn no_entry_of_the_last_tenant_stays_and_each_of_the_firmware_and_of_other_drive
     let folder = tempfile::tempdir().unwrap();
     let root = with_entries(&folder);
     assert_eq!(boot_entries(&root, &grant()), Vec::<String>::new());
-    assert_eq!(left(&root), [2, 5, 6]);
+    assert_eq!(left(&root), [2, 5, 6, 10, 11]);
     let variables = Variables::at(&root).unwrap();
     // efivarfs replaces a variable, a plain file keeps its tail.
     assert_eq!(variables.boot_order()[..2], [6, 2]);
     assert_eq!(variables.get("BootNext"), None);
     // Nothing is left to do the next time.
     assert_eq!(boot_entries(&root, &grant()), Vec::<String>::new());
-    assert_eq!(left(&root), [2, 5, 6]);
+    assert_eq!(left(&root), [2, 5, 6, 10, 11]);
 }
 
 #[test]
@@ -113,5 +124,5 @@ fn where_policy_keeps_them_they_stay() {
         ..grant()
     };
     assert_eq!(boot_entries(&root, &grant), Vec::<String>::new());
-    assert_eq!(left(&root), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(left(&root), (1..=11).collect::<Vec<_>>());
 }

@@ -1,6 +1,6 @@
 //! Drives of the machine: the node is opened with a claim, so that the kernel refuses it where anybody else uses the drive.
 
-use super::ata::Translated;
+use super::ata::{Identity, Translated};
 use super::file::FileDevice;
 use super::{CommandSet, Device, NvmeAdmin, Scsi};
 use crate::inventory::drives::Found;
@@ -66,7 +66,57 @@ fn commands(root: &Root, found: &Found, file: File) -> CommandSet {
             CommandSet::Nvme(Box::new(Passthrough(file)), namespace)
         }
         "sata" => CommandSet::Ata(Box::new(Translated(Passthrough(file)))),
-        "sas" => CommandSet::Scsi(Box::new(Passthrough(file))),
+        "sas" => behind_adapter(Passthrough(file), &found.vendor, &found.serial_number),
         _ => CommandSet::None,
+    }
+}
+
+/// A drive behind a SAS adapter. A SATA drive there has the vendor `ATA` (SAT-4, 8.1.2); the adapter passes its commands on, or it does not.
+fn behind_adapter<S: Scsi + 'static>(scsi: S, vendor: &str, serial_number: &str) -> CommandSet {
+    if vendor == "ATA" {
+        let ata = Translated(scsi);
+        let said = Identity::read(&ata).map(|identity| identity.serial_number);
+        if said.is_ok_and(|said| said == serial_number) {
+            return CommandSet::Ata(Box::new(ata));
+        }
+        return CommandSet::Scsi(Box::new(ata.0));
+    }
+    CommandSet::Scsi(Box::new(scsi))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An adapter with one SATA drive, that passes ATA commands on or refuses them.
+    struct Adapter(bool);
+
+    impl Scsi for Adapter {
+        fn command(&self, cdb: &[u8], data: Transfer<'_>, _: Duration) -> io::Result<SgReply> {
+            let mut reply = SgReply::default();
+            match data {
+                Transfer::FromDevice(block) if cdb[0] == 0x85 && self.0 => {
+                    for (at, byte) in b"1S".iter().enumerate() {
+                        block[20 + at] = *byte;
+                    }
+                }
+                _ => reply.status = 2,
+            }
+            Ok(reply)
+        }
+    }
+
+    #[test]
+    fn a_sata_drive_behind_a_sas_adapter_takes_ata_commands_where_the_adapter_passes_them_on() {
+        let is_ata = |passes, vendor, serial| {
+            matches!(
+                behind_adapter(Adapter(passes), vendor, serial),
+                CommandSet::Ata(_)
+            )
+        };
+        assert!(is_ata(true, "ATA", "S1"));
+        assert!(!is_ata(false, "ATA", "S1"));
+        assert!(!is_ata(true, "ATA", "S2"), "another drive answers");
+        assert!(!is_ata(true, "SEAGATE", "S1"));
     }
 }

@@ -460,7 +460,8 @@ fn detached_namespaces_of_a_drive_that_cannot_sanitize_are_never_taken_for_erase
         assert_eq!(results[0].outcome, Outcome::Failed, "{results:?}");
         assert_eq!(results[0].class, EraseClass::None);
         assert!(results[0].message.contains("not attached"));
-        assert!(disk.is_untouched());
+        // Nothing but the stamps that a sanitize is judged by.
+        assert!(disk.written.load(Ordering::SeqCst) <= 16 * 4096);
     }
 }
 
@@ -476,6 +477,50 @@ fn a_drive_that_says_another_serial_number_than_sysfs_is_refused() {
     assert_eq!(results[0].outcome, Outcome::Failed);
     assert!(results[0].message.contains("OTHER"));
     assert!(disk.is_untouched());
+}
+
+#[test]
+fn a_method_that_does_nothing_is_seen_whatever_the_drive_held() {
+    let folder = tempfile::tempdir().unwrap();
+    for byte in [0, 0xff, 0xa5] {
+        let disk = Disk::new(folder.path(), "n");
+        disk.fill(byte);
+        // A sanitize that the drive calls done, and that leaves it as it was.
+        let drive = nvme_with("N", 1, 0, true, 0x101, &disk);
+        let results = run(&bench(vec![drive]), &["N"], EraseMethod::Purge);
+        assert_eq!(
+            results[0].method, "NVMe Format User Data Erase",
+            "{results:?}"
+        );
+        let said = &results[0].message;
+        assert!(
+            said.contains("Sanitize Block Erase: not verified"),
+            "{said}"
+        );
+        assert!(disk.is_zero());
+    }
+}
+
+#[test]
+fn a_drive_that_takes_no_stamp_is_not_called_erased_by_its_own_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::new(folder.path(), "n");
+    disk.fail_after.store(0, Ordering::SeqCst);
+    let results = run(
+        &bench(vec![nvme("N", 1, 0x101, &disk)]),
+        &["N"],
+        EraseMethod::Purge,
+    );
+    assert!(
+        !results[0].verified || results[0].method == "Write Zeroes",
+        "{results:?}"
+    );
+    let said = &results[0].message;
+    assert!(said.contains("cannot be stamped: medium error"), "{said}");
+    assert!(
+        said.contains("Sanitize Block Erase: not verified"),
+        "{said}"
+    );
 }
 
 /// An ATA drive whose security status is `status`.

@@ -1,24 +1,28 @@
 //! Samples before and after: what proves that a drive was erased.
 //!
-//! Where zeros must be left, each sample must be zeros. Where it is the drive's choice (crypto and block erase), each sample must differ from what
-//! stood there, or be of one byte's value throughout, as most must not have been before. A drive that held nothing but zeros in all samples and holds something else afterwards cannot be judged.
+//! Where zeros must be left, each sample must be zeros. Where it is the drive's choice (crypto and block erase), random bytes are written in some places
+//! first, so that something is there to be gone: then each sample must differ from what stood there, or be of one byte's value throughout.
 
 use super::method::Method;
 use super::plain::END;
 use crate::device::BlockDevice;
 use corten_wire::EraseMethod;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, RngCore, SeedableRng};
 use std::io;
 
 const SAMPLE: u64 = 4096;
 const RANDOM: u32 = 512;
+/// So many places are written before the drive erases in its own way.
+const STAMPS: usize = 16;
 /// Whole ends are read up to here: partition tables, superblocks, RAID labels.
 const EDGE: u64 = 1 << 20;
 
 /// What stood where, before.
 pub struct Samples {
     spots: Vec<(u64, Vec<u8>)>,
+    /// Random bytes that the drive held when it was last looked at, because they had been written for it.
+    is_stamped: bool,
 }
 
 impl Samples {
@@ -62,7 +66,45 @@ impl Samples {
             block.read_at(place, &mut bytes)?;
             spots.push((place, bytes));
         }
-        Ok(Self { spots })
+        Ok(Self {
+            spots,
+            is_stamped: false,
+        })
+    }
+
+    /// Writes random bytes in some of the places, and looks at all of them again: whatever the drive held, a method that does nothing is seen.
+    ///
+    /// # Errors
+    /// The drive's; or it takes writes and does not keep them.
+    pub fn stamp(&mut self, block: &dyn BlockDevice) -> io::Result<()> {
+        self.is_stamped = false;
+        let mut random = SmallRng::from_os_rng();
+        let mut stamps: Vec<(u64, Vec<u8>)> = Vec::new();
+        for _ in 0..STAMPS * 4 {
+            let at = random.random_range(0..self.spots.len().max(1));
+            let Some((place, bytes)) = self.spots.get(at) else {
+                break;
+            };
+            let length = bytes.len() as u64;
+            let overlaps = |(other, of): &(u64, Vec<u8>)| {
+                *other < place + length && *place < other + of.len() as u64
+            };
+            if stamps.len() < STAMPS && !stamps.iter().any(overlaps) {
+                let mut stamp = vec![0_u8; bytes.len()];
+                random.fill_bytes(&mut stamp);
+                block.write_at(*place, &stamp)?;
+                stamps.push((*place, stamp));
+            }
+        }
+        block.settle()?;
+        for (place, bytes) in &mut self.spots {
+            block.read_at(*place, bytes)?;
+        }
+        if stamps.is_empty() || !stamps.iter().all(|stamp| self.spots.contains(stamp)) {
+            return Err(io::Error::other("it does not keep what is written"));
+        }
+        self.is_stamped = true;
+        Ok(())
     }
 
     /// Reads the same places again and judges.
@@ -77,8 +119,11 @@ impl Samples {
             return Err("there was nothing to sample".to_owned());
         }
         let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
-        let was_blank = self.spots.iter().all(|(_, bytes)| is_blank(bytes));
-        let mut same = 0;
+        if !method.leaves_zeros() && !self.is_stamped {
+            return Err(
+                "nothing could be written before, so nothing shows that it is gone".to_owned(),
+            );
+        }
         for (place, before) in &self.spots {
             let mut now = vec![0_u8; before.len()];
             block
@@ -90,24 +135,11 @@ impl Samples {
             if method.leaves_zeros() {
                 return Err(format!("byte {place} is not zero"));
             }
-            if was_blank {
-                return Err("all samples were zeros before, and are not now".to_owned());
-            }
-            if now != *before {
-                continue;
-            }
-            // A drive that leaves one value everywhere may have left it before, too. Of one that held little else nothing is proved.
+            // A drive that leaves one value everywhere may have left it before, too. The stamps are of many values.
             let first = now.first().copied().unwrap_or_default();
-            if now.iter().any(|byte| *byte != first) {
+            if now == *before && now.iter().any(|byte| *byte != first) {
                 return Err(format!("byte {place} holds what it held before"));
             }
-            same += 1;
-        }
-        if same * 2 > self.spots.len() {
-            return Err(
-                "most samples hold the one value that they held before: nothing shows that anything was erased"
-                    .to_owned(),
-            );
         }
         Ok(())
     }

@@ -19,6 +19,9 @@ pub enum Attachment {
     Fabric,
     /// By more than one path, or a port that another machine may share.
     Multipath,
+    /// Behind a SAS expander: another machine may reach it by the shelf's other module, which nothing in here shows. Written only where a grant names it,
+    /// since the registry then knows by the BMC that it is this machine's own.
+    Expander,
     /// To be taken out: USB, card readers, optical drives.
     Removable,
     /// In this machine, and another device shows its serial number: a second way to it, or another part of it. Nothing could be reported of it by name.
@@ -33,6 +36,7 @@ impl Attachment {
             Self::Local => "local",
             Self::Fabric => "fabric",
             Self::Multipath => "multipath",
+            Self::Expander => "expander",
             Self::Removable => "removable",
             Self::Ambiguous => "ambiguous",
         }
@@ -93,10 +97,10 @@ impl Found {
             Attachment::Multipath => "multipath: the drive is reached, or may be, by another path",
             Attachment::Removable => "removable: the medium can be taken out",
             Attachment::Ambiguous => "ambiguous: another device shows the same serial number",
-            Attachment::Local if self.read_only => "read-only",
-            Attachment::Local if self.serial_number.is_empty() => "no serial number",
-            Attachment::Local if self.size_bytes == 0 => "no medium",
-            Attachment::Local => return None,
+            _ if self.read_only => "read-only",
+            _ if self.serial_number.is_empty() => "no serial number",
+            _ if self.size_bytes == 0 => "no medium",
+            Attachment::Local | Attachment::Expander => return None,
         };
         Some(reason.to_owned())
     }
@@ -189,7 +193,8 @@ pub fn scan(root: &Root) -> Vec<Found> {
             .iter()
             .filter(|serial| !serial.is_empty() && **serial == drive.serial_number)
             .count();
-        if same > 1 && drive.attachment == Attachment::Local {
+        let own = matches!(drive.attachment, Attachment::Local | Attachment::Expander);
+        if same > 1 && own {
             drive.attachment = Attachment::Ambiguous;
         }
     }
@@ -283,10 +288,12 @@ fn attachment(root: &Root, name: &str) -> (String, Attachment) {
     } else {
         ("scsi".to_owned(), Attachment::Local)
     };
-    let is_shared =
-        || is_multipath(root, name) || is_array(root, name) || has_initiators(root, &path);
-    if attachment == Attachment::Local && is_shared() {
-        attachment = Attachment::Multipath;
+    if attachment == Attachment::Local {
+        if is_multipath(root, name) || is_array(root, name) || has_initiators(root, &path) {
+            attachment = Attachment::Multipath;
+        } else if is_behind_expander(&path) {
+            attachment = Attachment::Expander;
+        }
     }
     if name.starts_with("sr")
         || name.starts_with("fd")
@@ -339,13 +346,18 @@ fn is_array(root: &Root, name: &str) -> bool {
         .is_some_and(|byte| byte & 0x30 != 0)
 }
 
+fn is_behind_expander(path: &Path) -> bool {
+    let mut pieces = path.iter().filter_map(|piece| piece.to_str());
+    pieces.any(|piece| piece.starts_with("expander-"))
+}
+
 /// Whether another initiator, which is another machine's adapter, is in the SAS domain that leads to it: an expander shows all that is attached to it.
 fn has_initiators(root: &Root, path: &Path) -> bool {
     let pieces: Vec<&str> = path.iter().filter_map(|piece| piece.to_str()).collect();
     let host = pieces
         .iter()
         .find(|piece| piece.starts_with("host") && piece.len() > 4);
-    if !pieces.iter().any(|piece| piece.starts_with("expander-")) {
+    if !is_behind_expander(path) {
         return false;
     }
     // `end_device-H:…`: H is the number of the host.
@@ -511,7 +523,11 @@ pub(crate) mod tests {
             fs::write(device.join("initiator_port_protocols"), protocols).unwrap();
         };
         device("end_device-1:0:1", "none\n");
-        assert_eq!((kind(0), kind(1)), (Attachment::Local, Attachment::Local));
+        // The other module of its shelf may lead to another machine: the registry is told.
+        assert_eq!(
+            (kind(0), kind(1)),
+            (Attachment::Expander, Attachment::Local)
+        );
         // Another host's adapter at the same expander.
         device("end_device-1:0:9", "stp, ssp, smp\n");
         assert_eq!(

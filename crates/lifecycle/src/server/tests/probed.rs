@@ -174,6 +174,36 @@ fn a_drive_that_the_bmc_knows_other_machines_to_reach_is_never_named_in_a_grant(
 }
 
 #[test]
+fn a_drive_behind_a_sas_expander_is_erased_only_where_the_bmc_lists_it_as_the_machines_own() {
+    let behind = |serial: &str| SeenDrive {
+        attachment: Attachment::Expander,
+        ..seen(serial)
+    };
+    for ignore in [false, true] {
+        // D2 is on the machine's own backplane, J1 in a shelf that another machine may be cabled to.
+        let bench = cleaned_with(vec![seen("D1"), behind("D2"), behind("J1")], |bench| {
+            bench.policy.ignore_unreachable_drives = ignore;
+        });
+        assert_eq!(bench.state, Some(where_drives_are_passed_over(ignore)));
+        if !ignore {
+            assert_eq!(bench.reason(condition::ERASED), "DrivesNeverWritten");
+            let said = bench.finding(condition::ERASED).unwrap();
+            assert!(said.message.contains("J1"), "{}", said.message);
+            assert!(!said.message.contains("D2"), "{}", said.message);
+        }
+    }
+    let mut bench = with_probe(Bench::bound("a"));
+    bench.iron.seen = Some(vec![seen("D1"), behind("D2"), behind("J1")]);
+    until_up(&mut bench);
+    assert_eq!(
+        bench.probe_calls(),
+        Grant::Write {
+            drives: vec!["D1".to_owned(), "D2".to_owned()]
+        }
+    );
+}
+
+#[test]
 fn without_the_bmcs_list_of_drives_nothing_is_granted_and_it_is_read() {
     let mut bench = with_probe(Bench::dirty("a"));
     until_up(&mut bench);
