@@ -30,6 +30,6 @@ pub use identity::MacAddress;
 pub use machine::node::Boot;
 pub use machine::{Contents, Reset};
 pub use qemu::chassis::DiskFile;
-pub use qemu::{Bus, Disk, Network, Qemu, QemuError, QemuHandle, StoreError, UnknownDisk};
+pub use qemu::{Ailment, Bus, Disk, Network, Qemu, QemuError, QemuHandle, StoreError, UnknownDisk};
 pub use settings::{Erase, Limits, Timing};
 pub use shapes::{Inventory, Shape, UnknownShape};

@@ -37,6 +37,22 @@ pub enum Bus {
     Sata,
     /// A virtio block device.
     Virtio,
+    /// A SCSI drive on virtio; can be pulled out of a running machine.
+    Scsi,
+}
+
+impl Bus {
+    /// In the order in which Redfish lists the drives.
+    pub(crate) const ALL: [Self; 4] = [Self::Nvme, Self::Sata, Self::Virtio, Self::Scsi];
+}
+
+/// What ails a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ailment {
+    /// It takes no writes, and says so.
+    ReadOnly,
+    /// The block at this byte cannot be written, discarded or zeroed: the drive reports an error. It can be read.
+    BadBlock(u64),
 }
 
 /// A disk that a machine is to have.
@@ -60,7 +76,9 @@ impl Disk {
 
 /// The text describes no disk.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no disk; expected nvme, sata or virtio with a size from 1M to 64G: nvme:1G")]
+#[error(
+    "{0:?} is no disk; expected nvme, sata, virtio or scsi with a size from 1M to 64G: nvme:1G"
+)]
 pub struct UnknownDisk(String);
 
 impl FromStr for Disk {
@@ -73,6 +91,7 @@ impl FromStr for Disk {
             "nvme" => Bus::Nvme,
             "sata" => Bus::Sata,
             "virtio" => Bus::Virtio,
+            "scsi" => Bus::Scsi,
             _ => return Err(unknown()),
         };
         let (number, shift) = match size.strip_suffix(['G', 'g']) {
@@ -262,12 +281,16 @@ impl Qemu {
 
     pub(crate) fn check(&self) -> Result<(), QemuError> {
         let count = |bus| self.disks.iter().filter(|disk| disk.bus == bus).count();
-        if count(Bus::Sata) > 5 || count(Bus::Nvme) > 8 || count(Bus::Virtio) > 8 {
+        if count(Bus::Sata) > 5
+            || [Bus::Nvme, Bus::Virtio, Bus::Scsi]
+                .into_iter()
+                .any(|bus| count(bus) > 8)
+        {
             return Err(QemuError::Impossible(
-                "at most five SATA, eight NVMe and eight virtio disks",
+                "at most five SATA disks, and eight on each other bus",
             ));
         }
-        for bus in [Bus::Nvme, Bus::Sata, Bus::Virtio] {
+        for bus in Bus::ALL {
             let mut sizes = self.disks.iter().filter(|disk| disk.bus == bus);
             let first = sizes.next().map(|disk| disk.bytes);
             if sizes.any(|disk| Some(disk.bytes) != first) {

@@ -25,7 +25,7 @@ pub struct QemuArgs {
         default_value_t = 1024
     )]
     pub memory: u64,
-    /// Disks of each, on nvme, sata or virtio; all on one bus have one size
+    /// Disks of each, on nvme, sata, virtio or scsi; all on one bus have one size
     #[arg(
         long = "qemu-disks",
         env = "CORTEN_SIM_QEMU_DISKS",

@@ -169,6 +169,7 @@ mod tests {
                     Disk::new(Bus::Sata, 1),
                     Disk::new(Bus::Virtio, 1),
                 ],
+                &[],
                 |i| format!("S{i}"),
             ),
             index: 0,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,7 +22,7 @@ use super::directory::Directory;
 use super::medium::{self, MediumError};
 use super::process::{Grip, Process};
 use super::qmp::{self, Said, Speaker};
-use super::{Bus, Firmware, Qemu, QemuError};
+use super::{Ailment, Bus, Firmware, Qemu, QemuError};
 
 /// How long QEMU may take to greet, or to end when asked.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,9 +41,14 @@ pub(crate) enum Order {
     ForceRestart,
     Cycle,
     Nmi,
-    Insert { image: String, key: (usize, usize) },
+    Insert {
+        image: String,
+        key: (usize, usize),
+    },
     Eject,
     Type(Vec<u8>),
+    /// A disk is pulled out.
+    Unplug(String),
 }
 
 /// What everybody may know of a machine's process.
@@ -51,6 +57,10 @@ pub(crate) struct Chassis {
     pub orders: mpsc::Sender<Order>,
     pub directory: Directory,
     pub disks: Vec<super::Disk>,
+    /// What ails each disk from the next start on.
+    pub ailments: Mutex<Vec<Option<Ailment>>>,
+    /// The firmware passes over what the BMC says is to be booted.
+    pub ignores_overrides: AtomicBool,
     /// The process, while there is one, and how to end it.
     pub process: Mutex<Option<Grip>>,
 }
@@ -116,6 +126,28 @@ impl QemuHandle {
             .try_send(Order::Type(text.as_bytes().to_vec()));
     }
 
+    /// What ails the disk of this number from the next start on; `None` heals it.
+    pub fn ail(&self, number: usize, ailment: Option<Ailment>) {
+        if let Some(place) = self.chassis.ailments.lock().get_mut(number) {
+            *place = ailment;
+        }
+    }
+
+    /// Pulls a SCSI disk out of the running machine; with the next start it is there again.
+    pub fn unplug(&self, number: usize) {
+        let disks = command::places(&self.chassis.disks, &[], |_| String::new());
+        if let Some(place) = disks.get(number) {
+            let _ = self.chassis.orders.try_send(Order::Unplug(place.id()));
+        }
+    }
+
+    /// Whether the firmware passes over boot overrides, as some do, while the BMC goes on saying that it takes them.
+    pub fn ignore_overrides(&self, ignores: bool) {
+        self.chassis
+            .ignores_overrides
+            .store(ignores, Ordering::SeqCst);
+    }
+
     /// The process, while it is on.
     pub fn pid(&self) -> Option<u32> {
         self.chassis.process.lock().as_ref().map(Grip::pid)
@@ -145,7 +177,9 @@ impl Chassis {
         let chassis = Self {
             orders,
             directory,
+            ailments: Mutex::new(vec![None; qemu.disks.len()]),
             disks: qemu.disks_in_order(),
+            ignores_overrides: AtomicBool::new(false),
             process: Mutex::new(None),
         };
         Ok((Arc::new(chassis), receiver))
@@ -272,6 +306,7 @@ impl Keeper {
             Order::Nmi => self.say("inject-nmi", json!({})).await,
             Order::Insert { image, key } => self.insert(image, key),
             Order::Eject => self.eject().await,
+            Order::Unplug(id) => self.say("device_del", json!({"id": id})).await,
             Order::Type(keys) => {
                 if let Some(running) = &self.running {
                     let _ = running.keys.try_send(keys);
@@ -468,7 +503,9 @@ impl Keeper {
                 .iter()
                 .map(|(_, port)| identity.port_mac(*port))
                 .collect(),
-            disks: command::places(&self.chassis.disks, |i| identity.part_serial("drive", i)),
+            disks: command::places(&self.chassis.disks, &self.chassis.ailments.lock(), |i| {
+                identity.part_serial("drive", i)
+            }),
             index: self.machine.index,
         }
     }
@@ -484,7 +521,8 @@ impl Keeper {
         let directory = &self.chassis.directory;
         let mut store = directory.read_variables()?;
         let before = store.clone();
-        let wanted = (boot.enabled != "Disabled").then_some(&boot);
+        let ignores = self.chassis.ignores_overrides.load(Ordering::SeqCst);
+        let wanted = (boot.enabled != "Disabled" && !ignores).then_some(&boot);
         boot::apply_override(&mut store, wanted, layout, |disk| {
             directory.is_partitioned(disk)
         });

@@ -1,15 +1,17 @@
 //! The command line of a machine, and which device sits where.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::identity::MacAddress;
 
 use super::device_path::DevicePath;
 use super::directory::Directory;
-use super::{Bus, Disk, Firmware, Network, Qemu};
+use super::{Ailment, Bus, Disk, Firmware, Network, Qemu};
 
 /// PCI devices of the root bus, by kind; the rest are QEMU's own.
-const CD_CONTROLLER: u8 = 1;
+/// The SCSI controller of the CD drive and of SCSI disks.
+const MEDIA_CONTROLLER: u8 = 1;
 const FIRST_CARD: u8 = 3;
 const FIRST_NVME: u8 = 8;
 const FIRST_VIRTIO: u8 = 16;
@@ -25,6 +27,7 @@ pub(super) const CD: &str = "cd";
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub disk: Disk,
+    pub ailment: Option<Ailment>,
     pub serial: String,
     /// Its number on its bus.
     number: u8,
@@ -36,7 +39,19 @@ impl Place {
             Bus::Nvme => DevicePath::pci(FIRST_NVME + self.number, 0).nvme(),
             Bus::Sata => DevicePath::pci(AHCI.0, AHCI.1).sata(u16::from(self.number)),
             Bus::Virtio => DevicePath::pci(FIRST_VIRTIO + self.number, 0),
+            Bus::Scsi => DevicePath::pci(MEDIA_CONTROLLER, 0).scsi(1 + self.number),
         }
+    }
+
+    /// Its name in QMP.
+    pub fn id(&self) -> String {
+        let bus = match self.disk.bus {
+            Bus::Nvme => "nvme",
+            Bus::Sata => "sata",
+            Bus::Virtio => "virtio",
+            Bus::Scsi => "scsi",
+        };
+        format!("{bus}{}", self.number)
     }
 
     /// The PCI device of a virtio disk.
@@ -59,8 +74,12 @@ pub(super) struct Layout {
 }
 
 /// Where the disks go, in the order of the Redfish drives.
-pub(super) fn places(disks: &[Disk], serial: impl Fn(usize) -> String) -> Vec<Place> {
-    let (mut nvme, mut sata, mut virtio) = (0, 0, 0);
+pub(super) fn places(
+    disks: &[Disk],
+    ailments: &[Option<Ailment>],
+    serial: impl Fn(usize) -> String,
+) -> Vec<Place> {
+    let (mut nvme, mut sata, mut virtio, mut scsi) = (0, 0, 0, 0);
     disks
         .iter()
         .enumerate()
@@ -69,11 +88,13 @@ pub(super) fn places(disks: &[Disk], serial: impl Fn(usize) -> String) -> Vec<Pl
                 Bus::Nvme => &mut nvme,
                 Bus::Sata => &mut sata,
                 Bus::Virtio => &mut virtio,
+                Bus::Scsi => &mut scsi,
             };
             let number = *next;
             *next += 1;
             Place {
                 disk: *disk,
+                ailment: ailments.get(i).copied().flatten(),
                 serial: serial(i),
                 number,
             }
@@ -83,7 +104,7 @@ pub(super) fn places(disks: &[Disk], serial: impl Fn(usize) -> String) -> Vec<Pl
 
 /// Device path of the virtual CD drive.
 pub(super) fn cd_path() -> DevicePath {
-    DevicePath::pci(CD_CONTROLLER, 0).scsi()
+    DevicePath::pci(MEDIA_CONTROLLER, 0).scsi(0)
 }
 
 /// Device path of a network card.
@@ -184,44 +205,52 @@ pub(super) fn words(
         option(&["-tpmdev", "emulator,id=tpm0,chardev=tpm"]);
         option(&["-device", "tpm-tis,tpmdev=tpm0"]);
     }
+    let controller = format!("virtio-scsi-pci,id=media,addr={MEDIA_CONTROLLER:#x}");
+    option(&["-device", &controller]);
     for (number, place) in layout.disks.iter().enumerate() {
         let file = value(&directory.disk_path(number).to_string_lossy());
         // `unmap` makes discards reach the file, so that a test can see what was discarded.
         option(&[
             "-blockdev",
             &format!(
-                "driver=raw,node-name=disk{number},discard=unmap,file.driver=file,file.filename={file}"
+                "driver=raw,node-name=disk{number},discard=unmap,{}",
+                backend(place.ailment, &file)
             ),
         ]);
-        let (serial, on_bus) = (&place.serial, place.number);
+        let (serial, on_bus, id) = (&place.serial, place.number, place.id());
         match place.disk.bus {
             Bus::Nvme => option(&[
                 "-device",
                 &format!(
-                    "nvme,id=nvme{on_bus},serial={serial},addr={:#x}",
+                    "nvme,id={id},serial={serial},addr={:#x}",
                     FIRST_NVME + on_bus
                 ),
                 "-device",
-                &format!("nvme-ns,drive=disk{number},bus=nvme{on_bus},nsid=1"),
+                &format!("nvme-ns,drive=disk{number},bus={id},nsid=1"),
             ]),
             Bus::Sata => option(&[
                 "-device",
                 &format!(
-                    "ide-hd,id=sata{on_bus},drive=disk{number},bus=ide.{on_bus},serial={serial},model={}",
+                    "ide-hd,id={id},drive=disk{number},bus=ide.{on_bus},serial={serial},model={}",
                     super::hardware::SATA_MODEL
                 ),
             ]),
             Bus::Virtio => option(&[
                 "-device",
                 &format!(
-                    "virtio-blk-pci,id=virtio{on_bus},drive=disk{number},serial={serial},addr={:#x}",
+                    "virtio-blk-pci,id={id},drive=disk{number},serial={serial},addr={:#x}",
                     FIRST_VIRTIO + on_bus
+                ),
+            ]),
+            Bus::Scsi => option(&[
+                "-device",
+                &format!(
+                    "scsi-hd,id={id},drive=disk{number},bus=media.0,scsi-id={},lun=0,serial={serial}",
+                    1 + on_bus
                 ),
             ]),
         }
     }
-    let controller = format!("virtio-scsi-pci,id=media,addr={CD_CONTROLLER:#x}");
-    option(&["-device", &controller]);
     let mut drive = format!("scsi-cd,id={CD},bus=media.0,scsi-id=0,lun=0");
     if let Some(image) = image {
         let file = value(&image.to_string_lossy());
@@ -253,6 +282,29 @@ pub(super) fn words(
         ]);
     }
     words
+}
+
+/// What a disk's blocks come from: its file, or one that something ails.
+fn backend(ailment: Option<Ailment>, file: &str) -> String {
+    match ailment {
+        None => format!("file.driver=file,file.filename={file}"),
+        Some(Ailment::ReadOnly) => {
+            format!("read-only=on,file.driver=file,file.filename={file}")
+        }
+        Some(Ailment::BadBlock(byte)) => {
+            let sector = byte / 512;
+            let mut words =
+                format!("file.driver=blkdebug,file.image.driver=file,file.image.filename={file}");
+            for (number, kind) in ["write", "discard", "write-zeroes"].into_iter().enumerate() {
+                let rule = format!("file.inject-error.{number}");
+                let _ = write!(
+                    words,
+                    ",{rule}.event=none,{rule}.iotype={kind},{rule}.errno=5,{rule}.sector={sector}"
+                );
+            }
+            words
+        }
+    }
 }
 
 /// The command of a machine's TPM, which ends when the machine lets go of it.

@@ -33,9 +33,9 @@ impl DevicePath {
         self
     }
 
-    /// The first unit of the first target.
-    pub fn scsi(mut self) -> Self {
-        self.node(3, 2, &[0; 4]);
+    /// The first unit of a target.
+    pub fn scsi(mut self, target: u8) -> Self {
+        self.node(3, 2, &[target, 0, 0, 0]);
         self
     }
 
@@ -102,7 +102,8 @@ pub(crate) fn read_option(option: &[u8], virtio: &[u8]) -> Option<(String, BootC
             }
             // A namespace, a SATA drive, a partition.
             (3, 18 | 23) | (4, 1) => class = BootClass::Hdd,
-            // Nothing but the CD drive is on SCSI.
+            // The CD drive is SCSI's first target.
+            (3, 2) if data.first().is_some_and(|target| *target != 0) => class = BootClass::Hdd,
             (3, 2) | (4, 2) => class = BootClass::Cd,
             (3, 12) => class = BootClass::Pxe,
             (3, 13) => class = BootClass::Other,
@@ -152,10 +153,15 @@ mod tests {
             read_option(&http, &[]),
             Some(("HTTP".to_owned(), BootClass::UefiHttp))
         );
-        let cd = DevicePath::pci(1, 0).scsi().load_option("CD");
+        let cd = DevicePath::pci(1, 0).scsi(0).load_option("CD");
         assert_eq!(
             read_option(&cd, &[]),
             Some(("CD".to_owned(), BootClass::Cd))
+        );
+        let disk = DevicePath::pci(1, 0).scsi(1).load_option("Disk");
+        assert_eq!(
+            read_option(&disk, &[]),
+            Some(("Disk".to_owned(), BootClass::Hdd))
         );
         let disk = DevicePath::pci(31, 2).sata(0).load_option("Disk");
         assert_eq!(

@@ -22,7 +22,7 @@ impl Spec {
         self.bridges = 0;
         self.firmware.truncate(3);
         // One controller a bus, in the order in which the drives are numbered: see `Qemu::disks_in_order`.
-        self.controllers = [Bus::Nvme, Bus::Sata, Bus::Virtio]
+        self.controllers = Bus::ALL
             .into_iter()
             .filter_map(|bus| controller(bus, qemu))
             .collect();
@@ -78,6 +78,7 @@ fn controller(bus: Bus, qemu: &Qemu) -> Option<Controller> {
             "HDD",
             "Virtio block device",
         ),
+        Bus::Scsi => ("SCSI.1", "SCSI", "Virtio SCSI", "SCSI", "HDD", SATA_MODEL),
     };
     Some(Controller {
         id,
@@ -102,7 +103,7 @@ pub(super) const SATA_MODEL: &str = "QEMU HARDDISK";
 impl Qemu {
     /// The disks in the order of the Redfish drives: by bus, then as given.
     pub(crate) fn disks_in_order(&self) -> Vec<super::Disk> {
-        [Bus::Nvme, Bus::Sata, Bus::Virtio]
+        Bus::ALL
             .into_iter()
             .flat_map(|bus| {
                 self.disks
