@@ -25,6 +25,8 @@ pub struct Cli {
 #[derive(Debug, clap::Subcommand)]
 pub enum Subcommand {
     Serve(Box<serve::Args>),
+    Operator(Box<serve::OperatorArgs>),
+    Agent(Box<serve::AgentArgs>),
     Demo(demo::Args),
     Sim(Box<corten_sim::Args>),
     Crds(crds::Args),

@@ -55,7 +55,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // One TLS implementation for the whole process; it fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command {
-        Subcommand::Serve(args) => serve::run(*args).await,
+        Subcommand::Serve(args) => serve::run((*args).into()).await,
+        Subcommand::Operator(args) => serve::run((*args).into()).await,
+        Subcommand::Agent(args) => serve::run((*args).into()).await,
         Subcommand::Demo(args) => demo::run(args).await,
         Subcommand::Sim(args) => sim::run(*args).await,
         Subcommand::Crds(args) => crds::run(&args),

@@ -1,4 +1,4 @@
-//! `corten serve`: checks that it may act, then runs the controllers until it is asked to stop.
+//! `corten serve`, `agent` and `operator`: check that they may act, then run their controllers until they are asked to stop.
 
 mod args;
 mod boot;
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use self::args::Args;
+pub use self::args::{AgentArgs, Args, Job, OperatorArgs};
 use crate::admin::{self, Readiness};
 use crate::shutdown;
 
@@ -31,60 +31,71 @@ const ENGINE_LEASE: &str = "corten-engine";
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 const ROLE_EVERY: Duration = Duration::from_millis(250);
 
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(job: Job) -> anyhow::Result<ExitCode> {
+    let (cluster, process) = (&job.cluster, &job.process);
     let shutdown = shutdown::on_signal()?;
     let readiness = Readiness::new();
-    let admin = admin::serve(args.admin_address, readiness.clone(), shutdown.clone()).await?;
+    let admin = admin::serve(process.admin_address, readiness.clone(), shutdown.clone()).await?;
     tracing::info!(address = %admin, "/healthz, /readyz and /metrics");
     // Whatever is wrong with a file or a flag is said before anything is sent anywhere.
-    let mut engine = args.engine()?;
-    engine.lease_name = args.engine_lease();
-    let client = args.client().await?;
+    let mut engine = match &job.engine {
+        Some((machines, _)) => Some(job.engine(machines)?),
+        None => None,
+    };
+    let client = cluster.client().await?;
     tokio::select! {
-        checked = cluster::prepare(&client, &args, &readiness) => checked?,
+        checked = cluster::prepare(&client, cluster, &readiness) => checked?,
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
     }
-    let boot = args.services.prepare(&client, &args.namespace).await?;
-    engine.services = boot.as_ref().map(boot::Prepared::services);
-    let ours = others::Ours {
-        namespace: args.namespace.clone(),
-        claims_lease: CLAIMS_LEASE,
-        engine_lease: engine.lease_name.clone(),
-        selector: args.label_selector.clone(),
+    let boot = match &job.engine {
+        Some((_, services)) => services.prepare(&client, &cluster.namespace).await?,
+        None => None,
     };
-    if !args.despite_other_operators {
+    if let Some(engine) = &mut engine {
+        engine.services = boot.as_ref().map(boot::Prepared::services);
+    }
+    let ours = others::Ours {
+        namespace: cluster.namespace.clone(),
+        claims_lease: CLAIMS_LEASE,
+        engine_lease: engine.as_ref().map(|engine| engine.lease_name.clone()),
+        selector: job.selector.clone(),
+    };
+    if !cluster.despite_other_operators {
         refuse_beside_others(&client, &ours).await?;
-        let lease = engine.lease();
-        tokio::select! {
-            won = contend::win(&client, &ours, lease) => won?,
-            () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
+        if let Some(engine) = &engine {
+            let lease = engine.lease();
+            tokio::select! {
+                won = contend::win(&client, &ours, lease) => won?,
+                () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
+            }
         }
     }
 
     let stop = shutdown.child_token();
     // The lease outlives the controllers: what they have under way ends first.
     let release = CancellationToken::new();
-    let (lease, keeper) = Lease::start(
-        client.clone(),
-        LeaseConfig {
-            namespace: args.namespace.clone(),
-            name: CLAIMS_LEASE.to_owned(),
-            holder: args.instance(),
-            duration: args.lease_duration,
-            annotations: BTreeMap::default(),
-        },
-        release.clone(),
-    );
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    let claims = args.claims(lease.clone());
-    tasks.spawn({
+    let allocator = job.claims.as_ref().map(|claims| {
+        let (lease, keeper) = Lease::start(
+            client.clone(),
+            LeaseConfig {
+                namespace: cluster.namespace.clone(),
+                name: CLAIMS_LEASE.to_owned(),
+                holder: cluster.instance(),
+                duration: cluster.lease_duration,
+                annotations: BTreeMap::default(),
+            },
+            release.clone(),
+        );
+        let claims = job.allocator(claims, lease.clone());
         let (client, stop) = (client.clone(), stop.clone());
-        async move {
+        tasks.spawn(async move {
             Box::pin(corten_claims::run(client, claims, stop)).await;
             Ok(())
-        }
+        });
+        (lease, keeper)
     });
-    let (tell, context) = oneshot::channel();
+    let (lease, keeper) = allocator.unzip();
     let tell_boot = boot.map(|boot| {
         let (tell, context) = oneshot::channel::<corten_engine::Context>();
         let stop = stop.clone();
@@ -100,9 +111,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         });
         tell
     });
-    tasks.spawn({
+    let context = engine.map(|engine| {
+        let (tell, context) = oneshot::channel();
         let (client, stop) = (client.clone(), stop.clone());
-        async move {
+        tasks.spawn(async move {
             let tell = |context: &corten_engine::Context| {
                 if let Some(tell_boot) = tell_boot {
                     drop(tell_boot.send(context.clone()));
@@ -113,13 +125,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Box::pin(corten_engine::run_told(client, engine, stop, tell))
                 .await
                 .context("the engine")
-        }
+        });
+        context
     });
     tasks.spawn(report_role(lease, context, readiness.clone(), stop.clone()));
-    if !args.despite_other_operators {
+    if !cluster.despite_other_operators {
         tasks.spawn(keep_looking(client.clone(), ours, stop.clone()));
     }
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = %args.namespace, selector = %args.label_selector, "corten serves");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = %cluster.namespace, selector = %job.selector, "corten serves");
 
     let outcome = tokio::select! {
         // In this order: controllers that end because they were asked to are no failure.
@@ -133,16 +146,18 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     readiness.not_ready("shutting down");
     stop.cancel();
-    let drained = tokio::time::timeout(args.shutdown_grace, async {
+    let drained = tokio::time::timeout(process.shutdown_grace, async {
         while tasks.join_next().await.is_some() {}
     })
     .await;
     release.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(5), keeper).await;
+    if let Some(keeper) = keeper {
+        let _ = tokio::time::timeout(Duration::from_secs(5), keeper).await;
+    }
     if drained.is_err() {
         bail!(
             "work was still under way after {} s (--shutdown-grace); it is settled at the next start",
-            args.shutdown_grace.as_secs()
+            process.shutdown_grace.as_secs()
         );
     }
     outcome.map(|()| ExitCode::SUCCESS)
@@ -185,22 +200,30 @@ async fn keep_looking(
 
 /// Ready means that this replica can act or take over at once: its caches are complete.
 async fn report_role(
-    claims: Lease,
-    context: oneshot::Receiver<corten_engine::Context>,
+    claims: Option<Lease>,
+    context: Option<oneshot::Receiver<corten_engine::Context>>,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some(Ok(context)) = stop.run_until_cancelled(context).await else {
-        // The engine ended before it began, and its own task says why.
-        stop.cancelled().await;
-        return Ok(());
+    let context = match context {
+        None => None,
+        Some(context) => match stop.run_until_cancelled(context).await {
+            Some(Ok(context)) => Some(context),
+            // The engine ended before it began, and its own task says why.
+            _ => {
+                stop.cancelled().await;
+                return Ok(());
+            }
+        },
     };
     let mut told = None;
     loop {
         let role = role(
-            context.is_ready(),
-            context.lease.is_held(),
-            claims.is_held(),
+            context
+                .as_ref()
+                .is_none_or(corten_engine::Context::is_ready),
+            context.as_ref().map(|context| context.lease.is_held()),
+            claims.as_ref().map(Lease::is_held),
         );
         match role {
             Ok(role) => readiness.ready(role),
@@ -217,19 +240,21 @@ async fn report_role(
     }
 }
 
-/// What `/readyz` says: a role, or why this replica could not take over.
+/// What `/readyz` says: a role, or why this replica could not take over. An agent has no allocator, an operator no engine.
 fn role(
     is_complete: bool,
-    has_engine: bool,
-    has_claims: bool,
+    has_engine: Option<bool>,
+    has_claims: Option<bool>,
 ) -> Result<&'static str, &'static str> {
-    match (is_complete, has_engine, has_claims) {
-        (false, _, _) => Err("the engine's caches are not complete"),
-        (true, true, true) => Ok("acting"),
-        (true, true, false) => Ok("acting as engine, standing by as allocator"),
-        (true, false, true) => Ok("acting as allocator, standing by as engine"),
-        (true, false, false) => Ok("standing by"),
+    if !is_complete {
+        return Err("the engine's caches are not complete");
     }
+    Ok(match (has_engine, has_claims) {
+        (Some(true) | None, Some(true)) | (Some(true), None) => "acting",
+        (Some(true), Some(false)) => "acting as engine, standing by as allocator",
+        (Some(false), Some(true)) => "acting as allocator, standing by as engine",
+        (Some(false) | None, Some(false) | None) => "standing by",
+    })
 }
 
 #[cfg(test)]
@@ -238,11 +263,16 @@ mod tests {
 
     #[test]
     fn a_replica_is_ready_when_its_caches_are_complete_and_names_the_leases_it_holds() {
-        assert!(role(false, true, true).is_err());
-        assert!(role(false, false, false).is_err());
-        assert_eq!(role(true, true, true), Ok("acting"));
-        assert_eq!(role(true, false, false), Ok("standing by"));
-        assert_ne!(role(true, false, true), Ok("acting"));
-        assert_ne!(role(true, true, false), Ok("acting"));
+        assert!(role(false, Some(true), Some(true)).is_err());
+        assert!(role(false, Some(false), Some(false)).is_err());
+        assert_eq!(role(true, Some(true), Some(true)), Ok("acting"));
+        assert_eq!(role(true, Some(false), Some(false)), Ok("standing by"));
+        assert_ne!(role(true, Some(false), Some(true)), Ok("acting"));
+        assert_ne!(role(true, Some(true), Some(false)), Ok("acting"));
+        for has in [false, true] {
+            let said = if has { "acting" } else { "standing by" };
+            assert_eq!(role(true, Some(has), None), Ok(said), "an agent");
+            assert_eq!(role(true, None, Some(has)), Ok(said), "an operator");
+        }
     }
 }

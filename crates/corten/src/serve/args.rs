@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use corten_api::names;
 use corten_claims::ClaimsConfig;
 use corten_engine::connect::address::Cidr;
 use corten_engine::macdb::MacDatabase;
@@ -24,6 +25,68 @@ use crate::duration;
 /// Nothing is installed unless --install-crds says so. It refuses to act while another operator of these kinds is active.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    pub cluster: Cluster,
+
+    /// Only Endpoints, BMCs and Servers with these labels, as in `corten.dev/agent=site-a`; all if empty.
+    #[arg(
+        long,
+        env = "CORTEN_LABEL_SELECTOR",
+        default_value = "",
+        value_name = "SELECTOR",
+        help_heading = "Scope"
+    )]
+    pub label_selector: String,
+    #[command(flatten)]
+    pub claims: Claims,
+    #[command(flatten)]
+    pub machines: Machines,
+    #[command(flatten)]
+    pub services: super::boot::Args,
+    #[command(flatten)]
+    pub process: Process,
+}
+
+/// Runs the engine and the boot services of one site, beside an operator that binds the claims of all.
+///
+/// It looks after the Endpoints, BMCs and Servers with the label `corten.dev/agent` of its site, and after no other. For the rest it is as `corten serve`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AgentArgs {
+    /// The site, as the label `corten.dev/agent` of its Endpoints, BMCs and Servers says it.
+    #[arg(
+        long,
+        env = "CORTEN_SITE",
+        value_name = "NAME",
+        value_parser = label_value,
+        help_heading = "Scope"
+    )]
+    pub site: String,
+    #[command(flatten)]
+    pub cluster: Cluster,
+    #[command(flatten)]
+    pub machines: Machines,
+    #[command(flatten)]
+    pub services: super::boot::Args,
+    #[command(flatten)]
+    pub process: Process,
+}
+
+/// Binds claims to the servers of all sites; their agents do the rest.
+///
+/// It speaks to no BMC. For the rest it is as `corten serve`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OperatorArgs {
+    #[command(flatten)]
+    pub cluster: Cluster,
+    #[command(flatten)]
+    pub claims: Claims,
+    #[command(flatten)]
+    pub process: Process,
+}
+
+/// Where the objects are, and who else may be at work on them.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Cluster {
     /// The cluster's kubeconfig.
     #[arg(
         long,
@@ -58,16 +121,11 @@ pub struct Args {
     /// How long a replica that went silent keeps its standby waiting; at least 10s.
     #[arg(long, env = "CORTEN_LEASE_DURATION", default_value = "15s", value_parser = duration::parse, value_name = "TIME", help_heading = "Cluster")]
     pub lease_duration: Duration,
+}
 
-    /// Only Endpoints, BMCs and Servers with these labels, as in `corten.dev/agent=site-a`; all if empty.
-    #[arg(
-        long,
-        env = "CORTEN_LABEL_SELECTOR",
-        default_value = "",
-        value_name = "SELECTOR",
-        help_heading = "Scope"
-    )]
-    pub label_selector: String,
+/// Which claims are bound.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Claims {
     /// Only ServerClaims with these labels; all if empty.
     #[arg(
         long,
@@ -77,7 +135,20 @@ pub struct Args {
         help_heading = "Scope"
     )]
     pub claim_selector: String,
+    /// ServerClaims worked on at once.
+    #[arg(
+        long,
+        env = "CORTEN_CLAIM_CONCURRENCY",
+        default_value_t = 16,
+        value_name = "N",
+        help_heading = "Limits"
+    )]
+    pub claim_concurrency: usize,
+}
 
+/// How machines are looked after.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Machines {
     /// MAC prefixes and factory credentials beside the built-in ones, in metal-operator's format.
     #[arg(
         long,
@@ -124,15 +195,6 @@ pub struct Args {
         help_heading = "Limits"
     )]
     pub onboarding: usize,
-    /// ServerClaims worked on at once.
-    #[arg(
-        long,
-        env = "CORTEN_CLAIM_CONCURRENCY",
-        default_value_t = 16,
-        value_name = "N",
-        help_heading = "Limits"
-    )]
-    pub claim_concurrency: usize,
     /// Ended ServerRuns kept for each Server; tombstones and the last run of each kind stay in any case.
     #[arg(
         long,
@@ -160,12 +222,14 @@ pub struct Args {
     /// How long one request to a BMC and its answer may take.
     #[arg(long, env = "CORTEN_BMC_REQUEST_TIMEOUT", default_value = "60s", value_parser = duration::parse, value_name = "TIME", help_heading = "Limits")]
     pub bmc_request_timeout: Duration,
+}
+
+/// What every process has.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Process {
     /// How long work under way may take to end at shutdown.
     #[arg(long, env = "CORTEN_SHUTDOWN_GRACE", default_value = "20s", value_parser = duration::parse, value_name = "TIME", help_heading = "Limits")]
     pub shutdown_grace: Duration,
-
-    #[command(flatten)]
-    pub services: super::boot::Args,
 
     /// Where /healthz, /readyz and /metrics are served, over plain HTTP.
     #[arg(
@@ -178,6 +242,16 @@ pub struct Args {
     pub admin_address: SocketAddr,
 }
 
+/// What one process does: all of it, or the part of an agent or an operator.
+pub struct Job {
+    pub cluster: Cluster,
+    pub process: Process,
+    /// Endpoints, BMCs and Servers with these labels; all if empty.
+    pub selector: String,
+    pub claims: Option<Claims>,
+    pub engine: Option<(Machines, super::boot::Args)>,
+}
+
 /// Who answers ServerBootConfigurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Boot {
@@ -185,9 +259,47 @@ pub enum Boot {
     External,
 }
 
-// === impl Args ===
+// === impl Job ===
 
-impl Args {
+impl From<Args> for Job {
+    fn from(args: Args) -> Self {
+        Self {
+            cluster: args.cluster,
+            process: args.process,
+            selector: args.label_selector,
+            claims: Some(args.claims),
+            engine: Some((args.machines, args.services)),
+        }
+    }
+}
+
+impl From<AgentArgs> for Job {
+    fn from(args: AgentArgs) -> Self {
+        Self {
+            cluster: args.cluster,
+            process: args.process,
+            selector: format!("{}={}", names::AGENT, args.site),
+            claims: None,
+            engine: Some((args.machines, args.services)),
+        }
+    }
+}
+
+impl From<OperatorArgs> for Job {
+    fn from(args: OperatorArgs) -> Self {
+        Self {
+            cluster: args.cluster,
+            process: args.process,
+            selector: String::new(),
+            claims: Some(args.claims),
+            engine: None,
+        }
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
     /// A client of the cluster that the flags or the environment name.
     pub async fn client(&self) -> anyhow::Result<Client> {
         let options = KubeConfigOptions {
@@ -228,11 +340,15 @@ impl Args {
             .unwrap_or_else(|| "corten".to_owned());
         format!("{host}-{word:08x}")
     }
+}
 
+// === impl Job ===
+
+impl Job {
     /// One Lease a shard: engines with different selectors do not wait for each other.
     pub fn engine_lease(&self) -> String {
         let shard: String = self
-            .label_selector
+            .selector
             .chars()
             .map(|c| {
                 if c.is_ascii_alphanumeric() {
@@ -250,10 +366,11 @@ impl Args {
         }
     }
 
-    /// The engine's configuration; its Lease's name is the caller's.
-    pub fn engine(&self) -> anyhow::Result<EngineConfig> {
-        long_enough(self.lease_duration)?;
-        let macs = match &self.mac_prefixes {
+    /// The engine's configuration.
+    pub fn engine(&self, machines: &Machines) -> anyhow::Result<EngineConfig> {
+        let cluster = &self.cluster;
+        long_enough(cluster.lease_duration)?;
+        let macs = match &machines.mac_prefixes {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("--mac-prefixes: cannot read {}", path.display()))?;
@@ -263,44 +380,63 @@ impl Args {
             None => MacDatabase::builtin(),
         };
         let mut config = EngineConfig {
-            selector: Some(self.label_selector.clone()).filter(|selector| !selector.is_empty()),
+            selector: Some(self.selector.clone()).filter(|selector| !selector.is_empty()),
+            lease_name: self.engine_lease(),
             macs: Arc::new(macs),
-            boot: match self.boot {
+            boot: match machines.boot {
                 Boot::Builtin => BootProvider::Builtin,
                 Boot::External => BootProvider::External,
             },
-            assume_http_for: self.assume_http_for.clone(),
-            namespace: self.namespace.clone(),
-            instance: self.instance(),
-            lease_duration: self.lease_duration,
-            concurrency: self.concurrency,
-            onboarding: self.onboarding,
-            inventory_refresh: self.inventory_refresh,
+            assume_http_for: machines.assume_http_for.clone(),
+            namespace: cluster.namespace.clone(),
+            instance: cluster.instance(),
+            lease_duration: cluster.lease_duration,
+            concurrency: machines.concurrency,
+            onboarding: machines.onboarding,
+            inventory_refresh: machines.inventory_refresh,
             retention: Limits {
-                count: self.keep_runs,
-                age: SignedDuration::from_hours(i64::from(self.keep_runs_days) * 24),
+                count: machines.keep_runs,
+                age: SignedDuration::from_hours(i64::from(machines.keep_runs_days) * 24),
             },
             ..EngineConfig::default()
         };
-        config.gateway.deadlines.connect = self.bmc_connect_timeout;
-        config.gateway.deadlines.exchange = self.bmc_request_timeout;
+        config.gateway.deadlines.connect = machines.bmc_connect_timeout;
+        config.gateway.deadlines.exchange = machines.bmc_request_timeout;
         Ok(config)
     }
 
     /// The allocator's configuration.
-    pub fn claims(&self, lease: Lease) -> ClaimsConfig {
+    pub fn allocator(&self, claims: &Claims, lease: Lease) -> ClaimsConfig {
         let scope = EngineConfig {
-            selector: Some(self.label_selector.clone()),
+            selector: Some(self.selector.clone()),
             ..EngineConfig::default()
         };
         ClaimsConfig {
-            claims: self.claim_selector.clone(),
+            claims: claims.claim_selector.clone(),
             // What is made for a scope carries its labels, or its engine would not see it.
             labels: scope.demanded_labels(),
-            servers: self.label_selector.clone(),
-            concurrency: self.claim_concurrency,
+            servers: self.selector.clone(),
+            concurrency: claims.claim_concurrency,
             ..ClaimsConfig::new(lease)
         }
+    }
+}
+
+/// A label's value (Kubernetes API, "Labels and Selectors"): up to 63 letters, digits, `-`, `_` and `.`, the first and the last a letter or a digit.
+fn label_value(text: &str) -> Result<String, String> {
+    let is_end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let is_inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let mut characters = text.chars();
+    let is_value = text.len() <= 63
+        && text.chars().all(is_inner)
+        && is_end(characters.clone().next())
+        && is_end(characters.next_back());
+    if is_value {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{text:?} is no value of a label: up to 63 letters, digits, -, _ and ., the first and the last a letter or a digit"
+        ))
     }
 }
 
@@ -316,6 +452,16 @@ fn long_enough(lease: Duration) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agents_site_is_a_labels_value_and_its_lease_is_its_own() {
+        for wrong in ["", "a b", "-a", "a.", "a,b=c", "a/b", &"a".repeat(64)] {
+            assert!(label_value(wrong).is_err(), "{wrong:?}");
+        }
+        for right in ["a", "site-a", "Rack_7.2", &"a".repeat(63)] {
+            assert_eq!(label_value(right).as_deref(), Ok(right));
+        }
+    }
 
     #[test]
     fn a_lease_shorter_than_a_call_to_a_bmc_is_refused_with_what_to_take_instead() {

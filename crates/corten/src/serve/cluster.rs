@@ -10,15 +10,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{Api, PostParams};
 
-use super::Args;
+use super::args::Cluster;
 use crate::admin::Readiness;
 
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(3);
 
 /// Waits for the API server, installs what was asked for, and checks the definitions and the namespace.
-pub async fn prepare(client: &Client, args: &Args, readiness: &Readiness) -> anyhow::Result<()> {
+pub async fn prepare(
+    client: &Client,
+    cluster: &Cluster,
+    readiness: &Readiness,
+) -> anyhow::Result<()> {
     loop {
-        match attempt(client, args).await {
+        match attempt(client, cluster).await {
             Ok(()) => return Ok(()),
             Err(error) if is_transient(&error) => {
                 tracing::warn!(
@@ -33,13 +37,13 @@ pub async fn prepare(client: &Client, args: &Args, readiness: &Readiness) -> any
     }
 }
 
-async fn attempt(client: &Client, args: &Args) -> anyhow::Result<()> {
+async fn attempt(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     let wanted = corten_api::crds();
-    if args.install_crds {
+    if cluster.install_crds {
         definitions::install(client, wanted.clone(), &BTreeMap::new())
             .await
             .context("--install-crds")?;
-        create_namespace(client, &args.namespace)
+        create_namespace(client, &cluster.namespace)
             .await
             .context("--install-crds")?;
     }
@@ -58,16 +62,16 @@ async fn attempt(client: &Client, args: &Args) -> anyhow::Result<()> {
         );
     }
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    match namespaces.get_opt(&args.namespace).await {
+    match namespaces.get_opt(&cluster.namespace).await {
         Ok(Some(_)) => Ok(()),
         Ok(None) => bail!(
             "namespace {0} does not exist: kubectl create namespace {0}, or choose another by --namespace",
-            args.namespace
+            cluster.namespace
         ),
         // Not everybody who may write Leases in a namespace may read the namespace itself.
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
         Err(error) => {
-            Err(error).with_context(|| format!("cannot look for namespace {}", args.namespace))
+            Err(error).with_context(|| format!("cannot look for namespace {}", cluster.namespace))
         }
     }
 }

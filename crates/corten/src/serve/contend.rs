@@ -85,7 +85,7 @@ async fn stands_by(client: &Client, ours: &Ours, holder: &str) -> anyhow::Result
     let mut seen = None;
     loop {
         let found = api
-            .get_opt(&ours.engine_lease)
+            .get_opt(ours.own_lease())
             .await
             .context("cannot read our own Lease")?;
         let spec = found.and_then(|lease| lease.spec).unwrap_or_default();
@@ -113,7 +113,7 @@ enum Verdict {
 
 fn judge(all: &[LeaseObject], ours: &Ours, now: Timestamp) -> Verdict {
     let own = all.iter().find(|lease| {
-        lease.name_any() == ours.engine_lease
+        lease.name_any() == ours.own_lease()
             && lease.namespace().as_deref() == Some(&ours.namespace)
     });
     let rivals = all
@@ -129,7 +129,7 @@ fn judge(all: &[LeaseObject], ours: &Ours, now: Timestamp) -> Verdict {
             "another Corten starts at the same time and looks after servers that this one would look after too: {theirs} came first, and {} steps back. \
              Give each a --label-selector of its own, or say --despite-other-operators if you know that they share no server",
             own.map_or_else(
-                || format!("Lease {}/{}", ours.namespace, ours.engine_lease),
+                || format!("Lease {}/{}", ours.namespace, ours.own_lease()),
                 named
             )
         )),
@@ -171,7 +171,7 @@ mod tests {
         Ours {
             namespace: "corten-system".into(),
             claims_lease: "corten-claims",
-            engine_lease: name.into(),
+            engine_lease: Some(name.into()),
             selector: selector.into(),
         }
     }

@@ -43,11 +43,17 @@ impl fmt::Display for Sign {
 pub struct Ours {
     pub namespace: String,
     pub claims_lease: &'static str,
-    pub engine_lease: String,
+    /// None for an operator without an engine, which has no rival engine.
+    pub engine_lease: Option<String>,
     pub selector: String,
 }
 
 impl Ours {
+    /// Name of our engine's Lease; empty without an engine.
+    pub fn own_lease(&self) -> &str {
+        self.engine_lease.as_deref().unwrap_or_default()
+    }
+
     fn is_rival(&self, lease: &Lease) -> bool {
         if lease.name_any() == self.claims_lease {
             return lease.namespace().unwrap_or_default() != self.namespace;
@@ -66,7 +72,10 @@ impl Ours {
             return false;
         }
         // Replicas of one shard take turns, and two selectors that give one name would only wait for each other.
-        if name == self.engine_lease && namespace == self.namespace {
+        let Some(own) = &self.engine_lease else {
+            return false;
+        };
+        if name == *own && namespace == self.namespace {
             return false;
         }
         // Without a recorded selector it may look after anything.
@@ -258,7 +267,7 @@ mod tests {
         Ours {
             namespace: "corten-system".into(),
             claims_lease: "corten-claims",
-            engine_lease: "corten-engine".into(),
+            engine_lease: Some("corten-engine".into()),
             selector: String::new(),
         }
     }
@@ -351,7 +360,7 @@ mod tests {
             lease
         };
         let sharded = Ours {
-            engine_lease: "corten-engine-site-b".into(),
+            engine_lease: Some("corten-engine-site-b".into()),
             selector: "corten.dev/agent=b".into(),
             ..ours()
         };
