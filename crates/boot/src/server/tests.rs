@@ -681,6 +681,29 @@ async fn a_probe_speaks_for_its_own_machine_only() {
 }
 
 #[tokio::test]
+async fn a_probe_s_token_from_another_machine_s_address_registers_and_takes_nothing() {
+    let server = start(TestDesk::default(), Limits::default()).await;
+    let client = |address: &str| {
+        let address = address.parse::<std::net::IpAddr>().unwrap();
+        let client = reqwest::Client::builder().no_proxy().local_address(address);
+        client.build().unwrap()
+    };
+    let hello = format!("{{\"machine\":{{\"systemUUID\":\"{UUID}\"}}}}");
+    let register = format!("{{\"systemUUID\":\"{UUID}\",\"data\":{{}}}}");
+    let post = async |from: &str, path: &str, body: &str| {
+        let request = client(from).post(server.url(path)).body(body.to_owned());
+        let token = token(Purpose::Probe);
+        let answer = request.bearer_auth(token.expose()).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!(post("127.0.0.1", "/probe/v1/hello", &hello).await, 200);
+    assert_eq!(post("127.0.0.2", "/probe/v1/hello", &hello).await, 429);
+    assert_eq!(post("127.0.0.2", "/register", &register).await, 429);
+    assert!(server.desk.registered.lock().is_empty());
+    assert_eq!(post("127.0.0.1", "/register", &register).await, 201);
+}
+
+#[tokio::test]
 async fn the_original_s_probe_registers_by_the_token_in_its_url() {
     let server = start(TestDesk::default(), Limits::default()).await;
     let post = async |token: &str, uuid: &str| {
