@@ -225,14 +225,13 @@ impl Decision {
     pub fn blocked(mut self, reason: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
         self.findings.retain(|f| f.kind != condition::READY);
-        // Nobody asks a machine to shut down while that stands in the way.
-        let off = self
-            .findings
-            .iter_mut()
-            .find(|f| f.kind == condition::POWERED_OFF && f.holds == Some(false));
-        if let Some(off) = off {
-            off.reason = reason;
-            off.message.clone_from(&message);
+        // Nobody asks a machine to shut down, and nothing is erased, while that stands in the way.
+        let delayed = self.findings.iter_mut().filter(|f| {
+            matches!(f.kind, condition::POWERED_OFF | condition::ERASED) && f.holds == Some(false)
+        });
+        for finding in delayed {
+            finding.reason = reason;
+            finding.message.clone_from(&message);
         }
         self.not_ready(reason, message)
     }

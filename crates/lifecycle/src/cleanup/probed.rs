@@ -83,7 +83,7 @@ pub(super) fn pursue(o: &Observed, run: &Run, base: &Decision) -> Option<Decisio
     match inband::carry_through(o, run, &working) {
         Progress::Doing(decision) => Some(decision),
         Progress::Done => None,
-        Progress::Exhausted(message) => Some(failed(base.clone(), message)),
+        Progress::Exhausted(message) => Some(failed(base.clone(), with_the_left_out(run, message))),
     }
 }
 
@@ -221,6 +221,20 @@ pub(super) fn verdict(o: &Observed, base: Decision, run: &Run, sorted: &Sorted) 
         message = format!("{message}; never written: {}", never.join("; "));
     }
     cleaned("Verified", message, true)
+}
+
+/// What a probe reports of drives that it failed to erase, and the machine's drives that it was not told to: each has to be mended.
+fn with_the_left_out(run: &Run, message: String) -> String {
+    let last = run.last(&Step::ProbeErase);
+    if last.is_none_or(|done| done.outcome != Outcome::Failed) {
+        return message;
+    }
+    let is_left_out =
+        |drive: &&Erased| !drive.foreign && !drive.done && !message.contains(named(drive));
+    let left_out = run.drives.iter().filter(is_left_out);
+    let told = left_out.map(|drive| format!("{}: {}", named(drive), drive.message));
+    let all: Vec<String> = std::iter::once(message.clone()).chain(told).collect();
+    all.join("; ")
 }
 
 fn named(drive: &Erased) -> &str {

@@ -131,6 +131,31 @@ fn a_local_drive_that_the_probe_sees_and_cannot_erase_keeps_the_server_in_cleanu
     }
 }
 
+#[test]
+fn a_cleaning_that_failed_names_each_drive_and_is_not_said_to_go_on_while_it_waits() {
+    let read_only = SeenDrive {
+        untouchable: Some("read-only".into()),
+        ..seen("D3")
+    };
+    let mut bench = with_probe(Bench::dirty("a"));
+    bench.iron.seen = Some(vec![seen("D1"), seen("D2"), read_only]);
+    until_up(&mut bench);
+    assert!(matches!(bench.probe_calls(), Grant::Erase { .. }));
+    bench.probe_reports(Outcome::Failed, Worth::None, false);
+    while bench.run.is_some() {
+        bench.step();
+        bench.pass_time();
+    }
+    assert_eq!(bench.closed[0].kind, Kind::Cleaning);
+    let said = &bench.closed[0].message;
+    assert!(said.contains("D3: read-only"), "{said}");
+    bench.step();
+    bench.step();
+    assert_eq!(bench.reason(condition::ERASED), "WaitingToRetry");
+    let said = bench.finding(condition::ERASED).unwrap().message.clone();
+    assert!(said.contains("D3: read-only"), "{said}");
+}
+
 /// Where a server is of whose drives some were not erased, as policy says.
 fn where_drives_are_passed_over(ignore: bool) -> ServerState {
     if ignore {
