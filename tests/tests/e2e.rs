@@ -4,6 +4,7 @@
 //! kube-apiserver, the real probe in its ramdisk. `make e2e`, and part of `make test`.
 
 mod e2e {
+    pub mod faults;
     pub mod hardware;
     pub mod life;
     pub mod secure;

@@ -64,6 +64,17 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The registry does not answer. A retry may help.
+    #[error("the registry of images cannot be reached")]
+    Unreachable(#[source] io::Error),
+    /// The registry answers otherwise than it should.
+    #[error("the registry of images answers {asked} with: {said}")]
+    Registry {
+        /// What it was asked.
+        asked: String,
+        /// Its whole answer.
+        said: String,
+    },
 }
 
 impl Error {

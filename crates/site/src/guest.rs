@@ -1,4 +1,4 @@
-//! A small system that is installed to a disk: a kernel, busybox, and a word to whomever its user data names.
+//! A small system that is installed to a disk or runs without one: a kernel, busybox, and a word to whomever its user data or its ignition names.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -17,6 +17,8 @@ pub const MARKER: &[u8] = b"corten-marker-of-a-tenant";
 
 const BUSYBOX: &str = "/bin/busybox";
 const MIB: usize = 1 << 20;
+/// Bytes of the image of [`disk`], unpacked.
+pub const LENGTH: usize = 48 * MIB;
 const COMMAND_LINE: &str = "console=ttyS0 panic=5";
 
 const INIT: &str = r#"#!/bin/busybox sh
@@ -36,6 +38,11 @@ for part in /dev/nvme0n1p* /dev/sda* /dev/vda*; do
 done
 url=$(grep -o 'http://[^ ]*' /mnt/user-data)
 [ -z "$url" ] && url=$(grep -o 'callback=[^ ]*' /proc/cmdline | cut -d= -f2)
+ignition=$(grep -o 'ignition.config.url=[^ ]*' /proc/cmdline | cut -d= -f2-)
+if [ -z "$url" ] && [ -n "$ignition" ]; then
+  until wget -q -O /tmp/ignition "$ignition"; do sleep 2; done
+  url=$(grep -o 'data:,http://[^"]*' /tmp/ignition | cut -d, -f2)
+fi
 echo "guest: user data says $url" > /dev/ttyS0
 start=$(cat /proc/sys/kernel/random/boot_id)
 while true; do
@@ -198,6 +205,14 @@ pub fn diskless(callback: &str) -> Result<Vec<(&'static str, Vec<u8>)>, Error> {
     ])
 }
 
+/// An ignition configuration that has the system call back to `callback`, where neither user data nor the kernel's command line names another. Its
+/// command line has to say where the configuration is (`ignition.config.url=`).
+pub fn ignition(callback: &str) -> String {
+    let file =
+        json!({"path": "/etc/callback", "contents": {"source": format!("data:,{callback}")}});
+    json!({"ignition": {"version": "3.4.0"}, "storage": {"files": [file]}}).to_string()
+}
+
 /// A disk image, packed with gzip: a partition table, an EFI system partition with the system, and [`MARKER`] in the rest. Made in `folder`.
 ///
 /// # Errors
@@ -216,7 +231,7 @@ pub fn disk(folder: &Path) -> Result<Vec<u8>, Error> {
         return Err(Error::Size);
     }
     image.extend(marked(6 * MIB));
-    image.resize(48 * MIB, 0);
+    image.resize(LENGTH, 0);
     write(&raw, &image)?;
     partition(&raw)?;
     pack(&read(&raw)?)
@@ -274,6 +289,8 @@ pub fn marked(length: usize) -> Vec<u8> {
 pub fn is_marked(path: &Path) -> Result<bool, Error> {
     let mut file = File::open(path).map_err(Error::file(path))?;
     let (mut window, mut kept) = (vec![0; MIB], 0);
+    // Most of a clean disk, and quick to tell.
+    let zeros = vec![0; MIB];
     loop {
         let free = window.get_mut(kept..).unwrap_or_default();
         let length = kept + file.read(free).map_err(Error::file(path))?;
@@ -281,7 +298,7 @@ pub fn is_marked(path: &Path) -> Result<bool, Error> {
         if length == kept {
             return Ok(false);
         }
-        if holds(bytes, MARKER) {
+        if zeros.get(..length) != Some(bytes) && holds(bytes, MARKER) {
             return Ok(true);
         }
         // It may stand across two pieces.

@@ -1,7 +1,7 @@
 //! A site for machines with a real firmware, for demo and tests: what stands around a machine that Corten runs.
 //!
 //! [`Namespace`] is its network, apart from the host's; [`Dnsmasq`] its DHCP; [`guest`] makes a small system to install; [`Images`] hands it out
-//! and hears what the installed system says. [`missing`] tells what this computer lacks for it.
+//! and hears what the installed system says; [`Registry`] is one of images that others made. [`missing`] tells what this computer lacks for it.
 
 mod dhcp;
 mod error;
@@ -9,6 +9,7 @@ pub mod guest;
 mod images;
 mod lldp;
 mod namespace;
+mod registry;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ pub use self::error::Error;
 pub use self::images::Images;
 pub use self::lldp::Lldpd;
 pub use self::namespace::{BRIDGE, Namespace, SERVER, remove_leftovers};
+pub use self::registry::Registry;
 
 /// What is missing here for a site's network, each with why it is needed and how to get it.
 pub fn missing() -> Vec<String> {

@@ -13,7 +13,7 @@ use corten_tests::netns::{self, Dhcp};
 use corten_tests::skip;
 use serde_json::json;
 
-use super::life::life;
+use super::life::{USER_DATA, life};
 use super::site::{self, Running};
 
 /// A TPM of `swtpm`, whose machine is off.
@@ -156,5 +156,6 @@ fn on_the_kernel_for_servers_a_sata_drive_and_a_tpm_are_seen_and_handed_on_clean
             "the TPM still has the tenant's password"
         );
         run.say("m0: its TPM is nobody's");
+        run.no_secret_in_the_log(&USER_DATA).await;
     });
 }

@@ -1,18 +1,25 @@
 //! The whole life of servers, each booted in another way.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use corten_site::{Images, Lldpd, guest};
+use corten_boot::ramdisk::{KernelSource, Profile};
+use corten_site::{Images, Lldpd, Registry, SERVER, guest};
 use corten_tests::netns::{self, Dhcp};
 use corten_tests::skip;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::site::{self, Running};
 
 const METAL: &str = "metal.ironcore.dev/v1alpha1";
 
-fn holds_marker(disk: &std::path::Path) -> bool {
+/// What stands in a tenant's user data and nowhere else.
+pub const USER_DATA: [&str; 2] = ["phone_home", ":8090/called"];
+/// What stands in the ignition of one machine and nowhere else.
+const IGNITION: &str = "ignition-of-one-machine";
+
+fn holds_marker(disk: &Path) -> bool {
     guest::is_marked(disk).unwrap()
 }
 
@@ -24,6 +31,10 @@ fn servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_th
     }
     if let Some(reason) = Lldpd::missing() {
         println!("skipped: which switch a machine is at: {reason}");
+    }
+    let registry = Registry::missing();
+    if let Some(reason) = &registry {
+        println!("skipped: an image from a registry, and its ignition: {reason}");
     }
     let name = "e2e::life::servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_they_boot";
     let Some(mut site) = netns::enter(name, Duration::from_secs(1800)) else {
@@ -42,14 +53,36 @@ fn servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_th
             Some("UefiHttp"),
         ];
         let dhcp = Dhcp::pxe(site::BOOT_PORT);
-        let run = Running::start(&mut site, dhcp, site::qemu(4), files, &methods).await;
+        let ramdisk = site.folder().join("ramdisk");
+        site::ramdisk(Profile::Virtual, KernelSource::Root("/".into()), &ramdisk).unwrap();
+        let image = match registry {
+            None => Some(Pushed::of(&files, site.folder()).await),
+            Some(_) => None,
+        };
+        let mut more = site::tls(site.folder());
+        more.push(format!("--insecure-registry={}", Registry::host()));
+        let qemu = site::qemu(4);
+        let run = Running::start_as(&mut site, dhcp, qemu, files, &methods, &ramdisk, &more).await;
         let media = run.fleet.machine(2);
         media.record(true);
         let both = async |n: usize| {
             life(&run, n).await;
-            diskless(&run, n).await;
+            diskless(&run, n, image.as_ref().filter(|_| n == 0)).await;
         };
         tokio::join!(both(0), life(&run, 1), both(2), outages(&run, 3));
+        let secure = format!("the registry is at https://{SERVER}:{}", site::SECURE_PORT);
+        for (n, machine) in run.fleet.machines().enumerate() {
+            let console = machine.qemu().unwrap().console();
+            let probes = console.matches("the registry is at ").count();
+            let over_tls = console.matches(&secure).count();
+            assert!(
+                over_tls > 0 && over_tls == probes,
+                "m{n}: {over_tls} of {probes}"
+            );
+            run.say(&format!(
+                "m{n}: {over_tls} probes called, all of them over TLS"
+            ));
+        }
         let console = run.fleet.machine(1).qemu().unwrap().console();
         assert!(console.contains("iPXE"), "it came by PXE and iPXE");
         let journal = media.journal();
@@ -57,6 +90,10 @@ fn servers_are_seen_from_inside_installed_given_back_and_proved_clean_however_th
         // For discovery, for installation, for the image without a disk, and for both cleanings; nothing is left in the drive.
         assert_eq!(count("VirtualMedia.InsertMedia"), 5, "{journal:#?}");
         assert_eq!(count("VirtualMedia.EjectMedia"), 5, "{journal:#?}");
+        let login = Registry::login();
+        let mut secrets = vec![IGNITION, Registry::PASSWORD, &login];
+        secrets.extend(USER_DATA);
+        run.no_secret_in_the_log(&secrets).await;
     });
 }
 
@@ -147,7 +184,7 @@ async fn outages(run: &Running, n: usize) {
 }
 
 /// Waits until 4 KiB at `offset` of the drive are as `wanted`.
-async fn until_drive(path: &std::path::Path, offset: u64, wanted: impl Fn(&[u8]) -> bool) {
+pub async fn until_drive(path: &Path, offset: u64, wanted: impl Fn(&[u8]) -> bool) {
     use std::os::unix::fs::FileExt as _;
     let file = fs::File::open(path).unwrap();
     let begun = Instant::now();
@@ -167,7 +204,7 @@ async fn until_drive(path: &std::path::Path, offset: u64, wanted: impl Fn(&[u8])
 }
 
 /// User data that tells the guest whom to call.
-async fn user_data(run: &Running, name: &str) {
+pub async fn user_data(run: &Running, name: &str) {
     let callback = Images::url("called");
     run.apply(json!({
         "apiVersion": "v1", "kind": "Secret", "type": "metal.ironcore.dev/user-data",
@@ -177,9 +214,56 @@ async fn user_data(run: &Running, name: &str) {
     .await;
 }
 
+/// An image in a registry that wants a login.
+struct Pushed {
+    reference: String,
+    _registry: Registry,
+}
+
+// === impl Pushed ===
+
+impl Pushed {
+    /// The kernel and the ramdisk of `files`, in the original's layout: nothing in it says how the kernel is started.
+    async fn of(files: &[(&str, Vec<u8>)], folder: &Path) -> Self {
+        let registry = Registry::start(folder).await.unwrap();
+        let file = |wanted| &files.iter().find(|(name, _)| *name == wanted).unwrap().1[..];
+        let layers = [
+            ("application/vnd.ironcore.image.kernel", file("kernel")),
+            ("application/vnd.ironcore.image.initramfs", file("initrd")),
+        ];
+        Self {
+            reference: registry.push("site/guest", &layers).await.unwrap(),
+            _registry: registry,
+        }
+    }
+
+    /// `claim` asks for this image with the registry's login, and for an ignition of its own.
+    async fn with_ignition(&self, run: &Running, claim: &mut Value) {
+        let auths = json!({"auths": {Registry::host(): {
+            "username": Registry::USER, "password": Registry::PASSWORD,
+        }}});
+        run.apply(json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+            "metadata": {"name": "registry", "namespace": "team"},
+            "stringData": {".dockerconfigjson": auths.to_string()},
+        }))
+        .await;
+        run.apply(json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": "ignition", "namespace": "team"},
+            "stringData": {"ignition": guest::ignition(&Images::url(IGNITION))},
+        }))
+        .await;
+        claim["metadata"]["annotations"]["corten.dev/image-pull-secret"] = "registry".into();
+        claim["spec"]["image"] = self.reference.as_str().into();
+        claim["spec"]["ignitionSecretRef"] = json!({"name": "ignition"});
+    }
+}
+
 /// An image without a disk: a kernel with its ramdisk, which is made into the EFI file that the method takes, or an ISO image, which is booted as it is.
 /// The machine has not booted it before it has fetched it.
-async fn diskless(run: &Running, n: usize) {
+/// From a registry, it is told by its ignition alone whom to call.
+async fn diskless(run: &Running, n: usize, pushed: Option<&Pushed>) {
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let (server, claim) = (format!("m{n}-system-0"), format!("live{n}"));
     let (image, expected) = if n == 2 {
@@ -187,24 +271,31 @@ async fn diskless(run: &Running, n: usize) {
     } else {
         ("manifest.json", "HttpBootUri")
     };
-    run.apply(json!({
+    let mut wanted = json!({
         "apiVersion": METAL, "kind": "ServerClaim",
         "metadata": {"name": claim, "namespace": "team", "annotations": {"corten.dev/boot-mode": "diskless"}},
         "spec": {
             "serverRef": {"name": server}, "power": "On",
             "image": Images::url(&format!("image/{image}")),
         },
-    }))
-    .await;
+    });
+    let mut below = "/diskless/".to_owned();
+    if let Some(pushed) = pushed {
+        pushed.with_ignition(run, &mut wanted).await;
+        below = format!("/{IGNITION}/");
+    }
+    run.apply(wanted).await;
     run.until("its image without a disk is booted", n, minutes(8), |s| {
         s["metadata"]["annotations"]["corten.dev/provisioned"].is_string()
     })
     .await;
-    run.called_back(n, "/diskless/").await;
-    run.say(&format!("m{n}: the system without a disk runs"));
+    run.called_back(n, &below).await;
+    run.say(&format!(
+        "m{n}: the system without a disk runs, and calls to {below}"
+    ));
     let machine = run.fleet.machine(n);
     assert_eq!(machine.boot_override().0, "Continuous");
-    run.restarts_itself(n, "/diskless/").await;
+    run.restarts_itself(n, &below).await;
     run.say(&format!("m{n}: it restarted by itself, and runs again"));
     let boot = run
         .get(METAL, "ServerBootConfiguration", Some("team"), &claim)
@@ -224,6 +315,26 @@ async fn diskless(run: &Running, n: usize) {
             && s["metadata"]["annotations"]["corten.dev/dirty"].is_null()
     })
     .await;
+}
+
+/// What a tenant leaves on a drive behind the image: all of it up to the config drive, which reaches to the backup of the partition table.
+fn mark_the_rest(drive: &Path) {
+    use std::os::unix::fs::FileExt as _;
+    let file = fs::File::options().read(true).write(true).open(drive);
+    let file = file.unwrap();
+    // The partitions' entries: 128 bytes each, with the first block at byte 32.
+    let mut entries = [0; 128 * 128];
+    file.read_exact_at(&mut entries, 1024).unwrap();
+    let firsts = entries.chunks(128).map(|entry| {
+        let block = u64::from_le_bytes(entry[32..40].try_into().unwrap());
+        usize::try_from(block * 512).unwrap()
+    });
+    let behind: Vec<_> = firsts.filter(|first| *first >= guest::LENGTH).collect();
+    let [config_drive] = behind[..] else {
+        panic!("behind the image is the config drive alone: {behind:?}");
+    };
+    let rest = guest::marked(config_drive - guest::LENGTH);
+    file.write_all_at(&rest, guest::LENGTH as u64).unwrap();
 }
 
 pub async fn life(run: &Running, n: usize) {
@@ -293,6 +404,7 @@ pub async fn life(run: &Running, n: usize) {
     run.say(&format!(
         "m{n}: the installed system runs from its disk and has applied its user data"
     ));
+    mark_the_rest(&disks[0].path);
     assert!(holds_marker(&disks[0].path) && holds_marker(&disks[1].path));
 
     run.delete(METAL, "ServerClaim", "team", &claim).await;

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use corten_boot::Ticket;
 use corten_boot::ramdisk::{self, KernelSource, Profile, RamdiskError};
+use corten_boot::token::{Keys, Purpose};
 use corten_controlplane::{ControlPlane, Options};
 use corten_sim::{Bus, Disk, Fleet, MachineHandle, Network, Qemu, Shape};
 use corten_site::{Images, Lldpd, guest};
@@ -63,6 +65,33 @@ pub fn qemu(machines: usize) -> Qemu {
 
 /// The port of the boot services.
 pub const BOOT_PORT: u16 = 8080;
+
+/// Where the probes call over TLS, with [`tls`].
+pub const SECURE_PORT: u16 = 8443;
+
+/// Flags of `corten serve`: its probes call over TLS, with a certificate that nobody signed.
+pub fn tls(folder: &Path) -> Vec<String> {
+    let (cert, key) = (folder.join("tls.pem"), folder.join("tls.key"));
+    let identity = rcgen::generate_simple_self_signed([SERVER.to_owned()]).unwrap();
+    fs::write(&cert, identity.cert.pem()).unwrap();
+    fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
+    vec![
+        format!("--boot-tls-address={SERVER}:{SECURE_PORT}"),
+        format!("--boot-tls-cert={}", cert.display()),
+        format!("--boot-tls-key={}", key.display()),
+    ]
+}
+
+/// What every token begins with: version, purpose, and the first bytes of a time that is not after 2106.
+const TOKENS: [&str; 4] = ["AQEAAAA", "AQIAAAA", "AQMAAAA", "AQQAAAA"];
+
+/// The first line that has one of these in it, with which.
+fn line_with<'a>(log: &'a str, words: &[&'a str]) -> Option<(&'a str, &'a str)> {
+    log.lines().find_map(|line| {
+        let word = words.iter().find(|word| line.contains(**word))?;
+        Some((*word, line))
+    })
+}
 
 /// Everything, running.
 pub struct Running {
@@ -127,11 +156,24 @@ impl Running {
     /// The same with another ramdisk for the probe.
     pub async fn start_with(
         site: &mut Site,
+        dhcp: Dhcp,
+        qemu: Qemu,
+        files: Vec<(&'static str, Vec<u8>)>,
+        methods: &[Option<&str>],
+        ramdisk: &Path,
+    ) -> Self {
+        Self::start_as(site, dhcp, qemu, files, methods, ramdisk, &[]).await
+    }
+
+    /// The same with more flags for `corten serve`.
+    pub async fn start_as(
+        site: &mut Site,
         mut dhcp: Dhcp,
         qemu: Qemu,
         files: Vec<(&'static str, Vec<u8>)>,
         methods: &[Option<&str>],
         ramdisk: &Path,
+        more: &[String],
     ) -> Self {
         let begun = Instant::now();
         let folder = site.folder().to_owned();
@@ -172,6 +214,7 @@ impl Running {
                 ])
                 .arg(format!("--boot-ramdisk={}", ramdisk.display()))
                 .arg(format!("--boot-cache={}", folder.join("cache").display()))
+                .args(more)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(fs::File::create(&log).unwrap())
@@ -384,7 +427,7 @@ impl Running {
     }
 
     /// Waits for a run of `server` that `wanted` holds of.
-    async fn run_with(
+    pub async fn run_with(
         &self,
         server: &str,
         what: &str,
@@ -419,6 +462,45 @@ impl Running {
             over && outcome(run, step).is_some()
         })
         .await
+    }
+
+    /// Of all that `corten serve` has said, nothing is a login of a BMC, a token or what tokens are signed with, nor one of `more`.
+    pub async fn no_secret_in_the_log(&self, more: &[&str]) {
+        let log = fs::read_to_string(&self.log).unwrap();
+        let found = line_with(&log, &["boot services"]);
+        assert!(found.is_some(), "what is there would be found");
+        assert!(log.contains("DEBUG"), "it was to say everything");
+        let key = self
+            .get("v1", "Secret", Some("corten-system"), "corten-boot-key")
+            .await
+            .unwrap();
+        let key = key["data"]["key"].as_str().unwrap();
+        // The password, and how it stands in a header beside the user's name.
+        let mut secrets = vec!["calvin", "cm9vdDpjYWx2aW4", key];
+        secrets.extend(TOKENS);
+        secrets.extend(more);
+        assert!(secrets.iter().all(|secret| secret.len() > 5));
+        if let Some((secret, line)) = line_with(&log, &secrets) {
+            panic!("{secret} is in the log: {line}");
+        }
+        self.say(&format!(
+            "none of {} secrets is in the log's {} lines",
+            secrets.len(),
+            log.lines().count()
+        ));
+    }
+
+    /// What a person does who has mended something: the failed runs are deleted, and it is tried anew at once.
+    pub async fn forget_failures(&self, server: &str) {
+        for run in self.runs(server).await {
+            if run["status"]["phase"] == "Failed" {
+                let name = run["metadata"]["name"].as_str().unwrap();
+                self.api(&run)
+                    .delete(name, &Default::default())
+                    .await
+                    .unwrap();
+            }
+        }
     }
 
     pub async fn show(&self, number: usize) {
@@ -464,4 +546,27 @@ fn standing(server: &Value) -> String {
         ready.and_then(|c| c["reason"].as_str()).unwrap_or("-"),
         ready.and_then(|c| c["message"].as_str()).unwrap_or("-"),
     )
+}
+
+#[test]
+fn every_token_is_known_by_how_it_begins_wherever_it_stands_in_a_log() {
+    let keys = Keys::new([[7; 32]]).unwrap();
+    let ticket = Ticket {
+        server: "m0-system-0".to_owned(),
+        server_uid: "6f1c1d6e-5a0b-4c3e-9b39-8b7f6f1f2a10".to_owned(),
+        nonce: "n".to_owned(),
+    };
+    let end = Some(jiff::Timestamp::from_second(4_000_000_000).unwrap());
+    let purposes = [
+        Purpose::Boot,
+        Purpose::UserData,
+        Purpose::Probe,
+        Purpose::Operator,
+    ];
+    for (purpose, end) in purposes.into_iter().flat_map(|p| [(p, None), (p, end)]) {
+        let token = keys.sign(&ticket, purpose, end).unwrap();
+        let log = format!("first\nGET /boot/{}/boot.efi\nlast", token.expose());
+        assert!(line_with(&log, &TOKENS).is_some(), "{}", token.expose());
+    }
+    assert_eq!(line_with("first\nGET /boot/…/boot.efi", &TOKENS), None);
 }
