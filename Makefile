@@ -21,7 +21,10 @@ e2e: ## Whole machines with real firmware in QEMU: discovery, cleaning and insta
 	@scripts/e2e-setup
 	@scripts/ramdisk hardware
 	@$(CARGO) build -p corten
-	@$(CARGO) test -p corten-tests --test e2e -- --show-output
+	@set -o pipefail; log=$$(mktemp "$${TMPDIR:-/tmp}/corten-e2e.XXXXXX"); trap 'rm -f "$$log"' EXIT; \
+	$(CARGO) test -p corten-tests --test e2e -- --show-output 2>&1 | tee "$$log" || exit; \
+	grep '^skipped: ' "$$log" || true; \
+	if grep -q '^skipped: e2e' "$$log"; then echo "make e2e: machine tests were skipped, see above" >&2; exit 1; fi
 
 ramdisk: ## The discovery ramdisk for --boot-ramdisk, into the user's cache (PROFILE=virtual: for virtual machines)
 	@scripts/ramdisk $(PROFILE)

@@ -207,20 +207,34 @@ pub fn machines(found: &crate::machines::Machines) -> String {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let mut text = format!(
         "### whole machines in QEMU\n\nMeasured {} on {}, without KVM: `make demo QEMU=1 ONCE=1`, three machines at once, all on the same cores.\n\n\
-         The probe has {:.1} MiB, and as one EFI program with its kernel {:.1} MiB. ",
+         The probe has {:.1} MiB; as one EFI program with its kernel {}.\n",
         jiff::Zoned::now().date(),
         machine(),
-        mib(found.sizes.0),
-        mib(found.sizes.1),
+        mib(found.probe),
+        found
+            .ramdisks
+            .iter()
+            .map(|(profile, bytes)| format!("{:.1} MiB (profile `{profile}`)", mib(*bytes)))
+            .collect::<Vec<_>>()
+            .join(", "),
     );
-    let most = |of: fn(&(f64, f64)) -> f64| found.probes.iter().map(of).fold(0.0, f64::max);
-    let _ = writeln!(
-        text,
-        "From PID 1 to an address of DHCP, modules loaded: {:.1} s at most; from there to registered, with the neighbours heard by LLDP: {:.1} s at most ({} starts).\n",
-        most(|probe| probe.0),
-        most(|probe| probe.1),
-        found.probes.len(),
+    text.push_str("\nEach start of a probe that took inventory; the aim is at most 1 s for the rest. A probe that does not say how long it waited for LLDP has that in the rest.\n\n");
+    text.push_str(
+        "| PID 1 to registered, s | of it DHCP | of it LLDP | the rest |\n|---|---|---|---|\n",
     );
+    for start in &found.starts {
+        let lldp = start
+            .lldp
+            .map_or_else(|| "-".to_owned(), |lldp| format!("{lldp:.1}"));
+        let _ = writeln!(
+            text,
+            "| {:.1} | {:.1} | {lldp} | {:.1} |",
+            start.whole,
+            start.dhcp,
+            start.rest()
+        );
+    }
+    text.push('\n');
     text.push_str("| what happened | took |\n|---|---|\n");
     for (what, took) in &found.phases {
         let _ = writeln!(text, "| {what} | {took} |");
@@ -232,6 +246,29 @@ pub fn machines(found: &crate::machines::Machines) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_machines_are_shown_with_what_of_a_start_was_dhcp_and_lldp_and_both_ramdisks() {
+        let start = |lldp| crate::machines::Start {
+            whole: 2.5,
+            dhcp: 0.2,
+            lldp,
+        };
+        let found = crate::machines::Machines {
+            phases: vec![("m1: Available".into(), "48.7 s".into())],
+            starts: vec![start(Some(0.6)), start(None)],
+            probe: 3 << 20,
+            ramdisks: vec![("virtual".into(), 16 << 20), ("hardware".into(), 20 << 20)],
+        };
+        let text = machines(&found);
+        for row in [
+            "with its kernel 16.0 MiB (profile `virtual`), 20.0 MiB (profile `hardware`).\n\n",
+            "\n| 2.5 | 0.2 | 0.6 | 1.7 |\n| 2.5 | 0.2 | - | 2.3 |\n\n",
+            "\n| m1: Available | 48.7 s |\n",
+        ] {
+            assert!(text.contains(row), "{row:?} in {text}");
+        }
+    }
 
     #[test]
     fn a_section_takes_the_place_of_its_former_self() {

@@ -44,14 +44,12 @@ pub enum Target {
 /// Ignition or cloud-init data. Its `Debug` shows nothing of it.
 #[derive(Clone, Default)]
 pub struct UserData {
-    /// Ignition JSON, already merged; none without one.
+    /// The claim's ignition as JSON, translated where it was Butane, or what its owner wrote for another provisioner; none without one.
     pub ignition: Option<bytes::Bytes>,
     /// cloud-init user-data; none without one.
     pub user_data: Option<bytes::Bytes>,
-    /// cloud-init meta-data (YAML); at least `instance-id`.
+    /// cloud-init meta-data (YAML), which Corten makes; at least `instance-id`.
     pub meta_data: bytes::Bytes,
-    /// cloud-init vendor-data: what Corten adds; none without one.
-    pub vendor_data: Option<bytes::Bytes>,
     /// cloud-init network-config; none without one.
     pub network_config: Option<bytes::Bytes>,
 }

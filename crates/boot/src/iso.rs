@@ -49,7 +49,6 @@ pub fn config_drive(data: &UserData) -> Result<Vec<Piece>, IsoError> {
     let files = [
         ("meta-data", Some(&data.meta_data)),
         ("user-data", Some(user_data.unwrap_or(&empty))),
-        ("vendor-data", data.vendor_data.as_ref()),
         ("network-config", data.network_config.as_ref()),
     ];
     let entry = |(name, contents): (_, Option<&bytes::Bytes>)| {

@@ -1,14 +1,11 @@
-//! User data: reading the Secrets that claims refer to, and adding what Corten must. Nothing of it is ever logged; errors name keys, not values.
+//! User data: reading the Secrets that claims refer to, and cloud-init's meta-data, which is all that Corten adds. Nothing of it is ever logged; errors name keys, not values.
 
-mod additions;
 mod butane;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde_json::Value;
-
-pub use additions::{Additions, File, Unit};
 
 /// Largest user data that is read. A Secret has at most 1 MiB.
 pub const LARGEST: usize = 1024 * 1024;

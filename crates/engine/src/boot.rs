@@ -19,7 +19,7 @@ use corten_kit::{Driver, Next, ObjectKey, Reconcile, Subject, conditions};
 use corten_lifecycle::{
     annotation,
     boot::{Decision, Ignition, Observed, Pull, Resolution, UserData, decide},
-    image::ImageReference,
+    image::{BootMode, ImageReference},
     inband::BootMethod,
     run::Step,
 };
@@ -430,16 +430,22 @@ impl BootController {
         let kind = names::CONDITION_IMAGE_VALIDATION;
         let (state, condition) = match decision {
             Decision::Ready {
-                mode, digest, what, ..
+                mode,
+                digest,
+                what,
+                is_disk_image,
+                ..
             } => (
                 ServerBootConfigurationState::Ready,
                 conditions::yes(
                     kind,
                     "Validated",
                     match digest {
-                        None => format!("the image can be booted, {}", mode.as_str()),
+                        None => {
+                            format!("the image can be booted, {}", later(*mode, *is_disk_image))
+                        }
                         Some(digest) => {
-                            format!("{what}, {digest}, {}", mode.as_str())
+                            format!("{what}, {digest}, {}", later(*mode, *is_disk_image))
                         }
                     },
                 ),
@@ -500,6 +506,17 @@ impl BootController {
                 .warning(&Subject::of(boot), UNTOLD, message.clone());
         }
         Ok(())
+    }
+}
+
+/// How a machine with the image starts later, for people.
+fn later(mode: BootMode, is_disk_image: bool) -> &'static str {
+    match (mode, is_disk_image) {
+        (BootMode::Diskless, _) => "diskless: booted at each start",
+        (BootMode::Disk, true) => "disk",
+        (BootMode::Disk, false) => {
+            "booted once, later starts are from the disk (corten.dev/boot-mode: diskless where it lives in memory)"
+        }
     }
 }
 

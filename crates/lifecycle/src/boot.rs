@@ -120,7 +120,7 @@ pub struct Observed<'a> {
 pub enum Decision {
     /// It can be booted.
     Ready {
-        /// Where the system lives.
+        /// Where later starts are from.
         mode: BootMode,
         /// Digest of what was fetched; none where nobody fetches.
         digest: Option<String>,
@@ -183,7 +183,10 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
     }
     let secret = observed.secret;
     match &observed.ignition {
-        Ignition::NotWanted | Ignition::Present => fetched(observed, mode),
+        Ignition::NotWanted | Ignition::Present => {
+            let later = image.later_starts(observed.mode).unwrap_or(mode);
+            fetched(observed, mode, later)
+        }
         Ignition::Missing => pending(
             "IgnitionSecretMissing",
             format!("there is no Secret {secret}: create it with the key ignition"),
@@ -197,7 +200,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
 }
 
 /// The user data, then the image itself, when all that it needs beside it is there.
-fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
+fn fetched(observed: &Observed<'_>, mode: BootMode, later: BootMode) -> Decision {
     match &observed.user_data {
         UserData::NotWanted | UserData::Present => {}
         UserData::Missing(secret) => {
@@ -249,7 +252,7 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
     }
     match &observed.resolution {
         Resolution::NotWanted => Decision::Ready {
-            mode,
+            mode: later,
             digest: None,
             what: String::new(),
             is_disk_image: false,
@@ -299,7 +302,7 @@ fn fetched(observed: &Observed<'_>, mode: BootMode) -> Decision {
             is_disk_image,
             told,
         } => Decision::Ready {
-            mode,
+            mode: later,
             digest: Some(digest.clone()),
             what: what.clone(),
             is_disk_image: *is_disk_image,

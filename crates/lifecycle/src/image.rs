@@ -114,8 +114,8 @@ impl ImageReference {
         }
     }
 
-    /// Where the booted system lives, by the form of the image alone: a disk image's ending means a disk, everything
-    /// else (kernels, EFI programs, ISO images, OCI artefacts) is booted over the network each time.
+    /// What the image is by its form alone: a disk image's ending means a disk, everything else (kernels, EFI programs, ISO images, OCI artefacts) is
+    /// booted.
     pub fn usual_mode(&self) -> BootMode {
         const DISK: [&str; 7] = ["raw", "img", "qcow2", "vmdk", "vhd", "vhdx", "wic"];
         const PACKED: [&str; 5] = ["gz", "xz", "zst", "bz2", "lz4"];
@@ -139,6 +139,18 @@ impl ImageReference {
             BootMode::Disk
         } else {
             BootMode::Diskless
+        }
+    }
+
+    /// Where a machine that has booted the image starts from later, after a loss of power say. OCI images are booted each time, as the original boots them.
+    /// What else is booted may have installed itself: booted again it would wipe its owner's disk. So it is booted once, unless `stated` says `diskless`.
+    ///
+    /// # Errors
+    /// The stated word, if it is neither `diskless` nor `disk`.
+    pub fn later_starts<'a>(&self, stated: Option<&'a str>) -> Result<BootMode, &'a str> {
+        match (self, stated) {
+            (Self::Url(_), None) => Ok(BootMode::Disk),
+            _ => self.mode(stated),
         }
     }
 

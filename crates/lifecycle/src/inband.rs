@@ -708,7 +708,8 @@ pub fn nonce<'a>(run: &'a Run, claim: Option<&'a str>) -> &'a str {
 }
 
 /// The boot that a machine which comes without a token is let into, while a window is open for it: from a boot target that was set until the
-/// probe has called, and as long as it lasts for a claim's server whose image lives in memory.
+/// probe has called, and as long as it lasts for a claim's server whose image lives in memory. Who comes so has shown no more than what it says of
+/// itself, so there is a window only where the machine has no other way: not where its BMC was told an address or a medium with a token of its own.
 ///
 /// # Errors
 /// Why no window is open; for the log.
@@ -728,11 +729,37 @@ pub fn window(o: &Observed) -> Result<String, String> {
         if o.now > after(since, o.policy.probe_timeout) {
             return Err("its boot window is over".into());
         }
+        if let Some(aim) = run.plan.iter().find(|step| brings_a_token(step)) {
+            return Err(format!(
+                "it comes by DHCP, and its BMC was told what to boot ({aim}): where its firmware passes that over, set the annotation {}: Network",
+                crate::names::BOOT_METHOD
+            ));
+        }
         return Ok(nonce(run, claim).to_owned());
     }
     // What was booted once starts from its disk from then on: an installer that is let in again installs again.
     match &o.claim {
-        Some(claim) if claim.diskless && boots(o, &claim.uid).is_ok() => Ok(claim.uid.clone()),
+        Some(claim) if claim.diskless && boots(o, &claim.uid).is_ok() => {
+            let method = choice(o).and_then(Result::ok).map(|choice| choice.method);
+            let by_token = matches!(
+                method,
+                Some(BootMethod::HttpBootUri | BootMethod::VirtualMedia)
+            );
+            if by_token && o.machine().is_some_and(|machine| machine.boot_lasts) {
+                return Err(
+                    "it comes by DHCP, and its BMC was told what to boot at each start".into(),
+                );
+            }
+            Ok(claim.uid.clone())
+        }
         _ => Err("no boot of it is due".into()),
     }
+}
+
+/// Whether a step tells the machine what to boot with a token in it.
+fn brings_a_token(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::BootHttpOnce | Step::InsertMedia | Step::BootMediaOnce
+    )
 }

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use corten_api::metal::{ServerBootConfiguration, ServerBootConfigurationState};
 use corten_api::names;
+use corten_boot::Desk as _;
 use corten_boot::cache::Cache;
 use corten_boot::image::networks::Networks;
 use corten_boot::image::{Images, Options};
-use corten_tests::lab::{Lab, resets};
+use corten_tests::lab::{Lab, World, note, resets};
+use corten_wire::{Outcome, Report, Task};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::probe::services;
+use super::probe::{Probe, services};
 
 /// The first bytes of an EFI program for another processor.
 fn efi_of_arm() -> Vec<u8> {
@@ -226,4 +228,63 @@ async fn an_image_that_cannot_be_booted_says_why_and_no_machine_is_switched_on_f
     }
     let world = lab.world().await;
     assert_eq!(world.bound(), cases.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_that_two_drives_match_are_said_and_the_machine_is_off_and_not_provisioned() {
+    let host = serve().await;
+    let folder = tempfile::tempdir().unwrap();
+    let fetcher = Arc::new(images(folder.path(), &host));
+    let lab = Lab::start().small().servers(1).engine(move |config| {
+        config.services = Some(services(Some(fetcher.clone())));
+    });
+    let lab = lab.idle().await;
+    lab.policy(json!({"discovery": "OutOfBand"})).await;
+    lab.plug_in().await;
+    lab.eventually(|world| world.available() == 1).await;
+    let machine = lab.fleet().machine(0);
+    let hints = [(names::ROOT_DEVICE_HINTS, r#"{"minSizeGigabytes": 1}"#)];
+    let image = json!({"image": format!("http://{host}/disk.raw")});
+    lab.claim_annotated("tenant", &hints, image).await;
+
+    let probe = Probe::of(&lab, "ProbeWrite").await;
+    let Task::Write(grant) = probe.task().await else {
+        panic!("no grant")
+    };
+    assert!(grant.drives.len() > 1, "{grant:?}");
+    // As the probe says it, before a byte is written.
+    let why = format!(
+        "{} drives match the hints: {}",
+        grant.drives.len(),
+        grant.drives.join(", ")
+    );
+    let report = Report {
+        id: grant.id.clone(),
+        boot_id: probe.hello.boot_id.clone(),
+        outcome: Outcome::Failed,
+        message: why.clone(),
+        ..Report::default()
+    };
+    probe.desk.report(&probe.ticket, &report).await.unwrap();
+
+    let server = probe.ticket.server.clone();
+    let says_why = |world: &World| {
+        let said = world.server_condition(&server, "Ready");
+        said.is_some_and(|said| said.status == "False" && said.message.contains(&why))
+    };
+    let world = lab.eventually(says_why).await;
+    let said = world.server_condition(&server, "Ready").unwrap();
+    assert_eq!(said.reason, "WaitingToRetry", "{}", said.message);
+    // It stays off until it is tried again, and nobody is told that his image is there.
+    lab.stays(Duration::from_secs(3), |world| {
+        let provisioned = world.server_condition(&server, "Provisioned");
+        says_why(world)
+            && machine.power_state() == "Off"
+            && provisioned.is_none_or(|said| said.status != "True")
+            && note(world.server(&server).unwrap(), names::PROVISIONED).is_none()
+    })
+    .await;
+    let starts = resets(&machine);
+    let starts = starts.iter().filter(|reset| reset.contains("On")).count();
+    assert_eq!(starts, 1, "{:?}", resets(&machine));
 }

@@ -213,8 +213,24 @@ async fn another_boot_provider_alone_says_when_a_server_may_be_switched_on() {
     })
     .await;
 
-    let answer = json!({ "status": { "state": "Ready" } });
     let boots = lab.here::<ServerBootConfiguration>();
+    let why = "the image's manifest was not found";
+    let answer = json!({ "status": { "state": "Error", "conditions": [{
+        "type": "ImageValidation", "status": "False", "reason": "ValidationFailed", "message": why,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }] } });
+    apply(&boots, &boot, "boot-operator", answer).await;
+    let waits = |world: &World| {
+        world.says(&server, "Ready", "False", "BootConfigurationError")
+            && world
+                .server_condition(&server, "Ready")
+                .is_some_and(|said| said.message.contains(why))
+            && resets(&machine).is_empty()
+    };
+    lab.eventually(waits).await;
+    lab.stays(Duration::from_secs(3), waits).await;
+
+    let answer = json!({ "status": { "state": "Ready" } });
     apply(&boots, &boot, "boot-operator", answer).await;
     lab.eventually(|world| {
         world.powered_on() == 1 && world.says(&server, "Ready", "True", "Reserved")

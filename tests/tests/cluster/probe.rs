@@ -51,15 +51,16 @@ async fn lab() -> Lab {
     lab
 }
 
-struct Probe {
-    desk: EngineDesk,
-    ticket: Ticket,
-    hello: Hello,
+/// A machine's probe, played by the test.
+pub struct Probe {
+    pub desk: EngineDesk,
+    pub ticket: Ticket,
+    pub hello: Hello,
 }
 
 impl Probe {
     /// The probe of a machine in the run that is open for `step`.
-    async fn of(lab: &Lab, step: &str) -> Self {
+    pub async fn of(lab: &Lab, step: &str) -> Self {
         let run = run_with(lab, step).await;
         let machine = lab.fleet().machine(0);
         Self {
@@ -85,7 +86,7 @@ impl Probe {
     }
 
     /// Calls until there is something to do.
-    async fn task(&self) -> Task {
+    pub async fn task(&self) -> Task {
         let mut last = None;
         for _ in 0..300 {
             match self.desk.hello(&self.ticket, &self.hello).await {
@@ -304,7 +305,7 @@ async fn metal_operators_own_probe_has_a_machine_discovered() {
     // It would tell this machine's own UUID, and be refused.
     if std::fs::read("/sys/class/dmi/id/product_uuid").is_ok() {
         skip!(
-            "metalprobe reads the SMBIOS of the machine that it runs on, which is not the simulated one's"
+            "interop: metalprobe reads the SMBIOS of the machine that it runs on, which is not the simulated one's"
         );
     }
     let lab = lab().await;

@@ -124,9 +124,9 @@ pub(super) async fn cloud_init(
     let data = services.user_data(&shown.ticket).await?;
     let found = match file.as_str() {
         "meta-data" => Some(data.meta_data),
-        // NoCloud wants these two to be there, empty ones will do.
+        // NoCloud wants these two to be there, empty ones will do. Corten, whose vendor-data it would be, adds nothing.
         "user-data" => Some(data.user_data.unwrap_or_default()),
-        "vendor-data" => Some(data.vendor_data.unwrap_or_default()),
+        "vendor-data" => Some(Bytes::new()),
         "network-config" => data.network_config,
         _ => None,
     };

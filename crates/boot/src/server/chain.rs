@@ -99,6 +99,11 @@ pub(super) async fn second(
 ) -> Result<Response, Refused> {
     services.paced(peer)?;
     let caller = says.caller(Some(&uuid), peer.address)?;
+    // iPXE knows both, and one alone is easily said in another's name.
+    if caller.system_uuid.is_none() || caller.mac.is_none() {
+        let why = "it has to say its UUID and its MAC address";
+        return Err(Refusal::NotDue(why.into()).into());
+    }
     let ticket = match services.desk.admit(&caller).await {
         Ok(ticket) => ticket,
         Err(Refusal::Conflict(reason)) => {

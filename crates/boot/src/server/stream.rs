@@ -7,13 +7,12 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
 use crate::piece::Piece;
@@ -29,7 +28,7 @@ static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 static SHELF: LazyLock<Mutex<Shelf>> = LazyLock::new(Mutex::default);
 
 /// A chunk that is read once for all who want it.
-type Cell = OnceCell<Vec<u8>>;
+type Cell = OnceLock<Vec<u8>>;
 
 /// Device, inode, length and time of the last change: a file that was written again is another.
 type Identity = (u64, u64, u64, (i64, i64));
@@ -153,32 +152,26 @@ impl Source {
     fn read(self, offset: u64, size: usize) -> Ahead {
         if let Self::Open(opened) = &self {
             let cell = opened.cell(offset);
-            if cell.initialized() {
+            if cell.get().is_some() {
                 let taken = Opened::taken(cell, offset, size);
                 return Ahead::Read(taken.map(|bytes| (Arc::clone(opened), bytes)));
             }
         }
-        Ahead::Reading(tokio::spawn(async move {
+        Ahead::Reading(tokio::task::spawn_blocking(move || {
             let opened = match self {
                 Self::Open(opened) => opened,
-                Self::Path(path) => Arc::new(blocking(move || Opened::open(path)).await?),
+                Self::Path(path) => Arc::new(Opened::open(path)?),
             };
             let cell = opened.cell(offset);
-            let reader = Arc::clone(&opened);
-            let read = move || reader.read(offset / CHUNK as u64);
-            cell.get_or_try_init(|| blocking(read)).await?;
+            // Another may be at it in this moment: whoever is first is read by both.
+            if cell.get().is_none() {
+                let data = opened.read(offset / CHUNK as u64)?;
+                let _ = cell.set(data);
+            }
             let bytes = Opened::taken(cell, offset, size)?;
             Ok((opened, bytes))
         }))
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
 }
 
 // === impl Pieces ===

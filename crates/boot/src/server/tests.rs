@@ -69,7 +69,6 @@ impl Desk for TestDesk {
             ignition: Some("{\"ignition\":{\"version\":\"3.4.0\"}}".into()),
             user_data: Some("#cloud-config\n".into()),
             meta_data: "instance-id: i-1\nlocal-hostname: node1\n".into(),
-            vendor_data: None,
             network_config: None,
         })
     }

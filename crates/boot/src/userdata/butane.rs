@@ -364,6 +364,6 @@ fn resource(from: &Map<String, Value>, at: &str) -> Result<Value, UserDataError>
 }
 
 /// Bytes in a URL.
-pub(super) fn data_url(bytes: &[u8]) -> String {
+fn data_url(bytes: &[u8]) -> String {
     format!("data:;base64,{}", STANDARD.encode(bytes))
 }

@@ -153,55 +153,6 @@ fn an_error_does_not_quote_the_secret() {
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 }
 
-fn additions() -> Additions {
-    Additions {
-        files: vec![File {
-            path: "/etc/corten/token".into(),
-            mode: 0o600,
-            contents: b"t0ken".to_vec(),
-        }],
-        units: vec![Unit {
-            name: "corten.service".into(),
-            contents: "[Unit]\n".into(),
-        }],
-    }
-}
-
-#[test]
-fn the_user_s_ignition_is_merged_over_ours() {
-    let user = json!({"ignition": {"version": "3.4.0"}});
-    let merged: Value = serde_json::from_slice(&additions().ignition(Some(&user))).unwrap();
-    let source = merged["ignition"]["config"]["merge"][0]["source"]
-        .as_str()
-        .unwrap();
-    use base64::Engine as _;
-    let inner = base64::engine::general_purpose::STANDARD
-        .decode(source.strip_prefix("data:;base64,").unwrap())
-        .unwrap();
-    assert_eq!(serde_json::from_slice::<Value>(&inner).unwrap(), user);
-    assert_eq!(merged["storage"]["files"][0]["mode"], 0o600);
-    assert!(check(merged).is_ok());
-    assert_eq!(
-        &Additions::default().ignition(None)[..],
-        br#"{"ignition":{"version":"3.0.0"}}"#
-    );
-}
-
-#[test]
-fn vendor_data_is_cloud_config() {
-    let data = additions().vendor_data().unwrap();
-    assert!(data.starts_with(b"#cloud-config\n"));
-    let read: Value = serde_saphyr::from_slice(&data).unwrap();
-    assert_eq!(read["write_files"][0]["permissions"], "0600");
-    assert_eq!(read["write_files"][0]["content"], "dDBrZW4=");
-    assert_eq!(
-        read["runcmd"][1],
-        json!(["systemctl", "enable", "--now", "corten.service"])
-    );
-    assert!(Additions::default().vendor_data().is_none());
-    assert!(!format!("{:?}", additions()).contains("t0ken"));
-}
-
 #[test]
 fn meta_data_is_yaml_whatever_the_name() {
     let read: Value = serde_saphyr::from_slice(&meta_data("uid: x", "no\nde")).unwrap();

@@ -174,6 +174,7 @@ impl Iron {
                 .to_string(),
             ),
             boot_override: Some(state.boot_override),
+            boot_lasts: false,
             led: None,
             boot_order: Vec::new(),
             media: Media::Unread,

@@ -24,7 +24,14 @@ impl Controller {
         })?;
         let key = ObjectKey::of(&*server);
         let seen = self.look(&key).await?;
-        let nonce = inband::window(&seen.observed).map_err(Refusal::NotDue)?;
+        let nonce = match inband::window(&seen.observed) {
+            Ok(nonce) => nonce,
+            Err(why) => {
+                // Whoever waits for the machine says it.
+                self.served(key.name(), &Err(why.clone()));
+                return Err(Refusal::NotDue(why));
+            }
+        };
         let ticket = Ticket {
             server: key.name().to_owned(),
             server_uid: seen.observed.record.uid.clone(),

@@ -70,6 +70,7 @@ pub(crate) struct Reading {
     pub at: Timestamp,
     pub facts: SystemFacts,
     pub boot_override: Option<bool>,
+    pub boot_lasts: bool,
     pub boot_order: Vec<String>,
     pub media: Media,
     pub can: Abilities,
@@ -403,6 +404,7 @@ fn reach(machine: &fleet::Machine, reading: Option<&Reading>) -> Reach {
                 identity: identity(facts),
                 last_reset: facts.last_reset.map(|at| at.to_string()),
                 boot_override: reading.and_then(|reading| reading.boot_override),
+                boot_lasts: reading.is_some_and(|reading| reading.boot_lasts),
                 led: facts.led.as_ref().map(|led| led.as_str().to_owned()),
                 boot_order: reading
                     .map(|reading| reading.boot_order.clone())
@@ -446,6 +448,9 @@ impl Reading {
             boot_override: boot
                 .text("BootSourceOverrideEnabled")
                 .map(|enabled| !enabled.eq_ignore_ascii_case("Disabled")),
+            boot_lasts: boot
+                .text("BootSourceOverrideEnabled")
+                .is_some_and(|enabled| enabled.eq_ignore_ascii_case("Continuous")),
             boot_order: boot.texts("BootOrder"),
             media: Media::Unread,
             can: Abilities {

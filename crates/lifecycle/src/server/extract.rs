@@ -118,8 +118,8 @@ impl Claim {
         // The same rule as for the boot configuration. What it calls an error is never booted; a server that runs already keeps to its image.
         let mode = ImageReference::parse(image).ok().map(|image| {
             image
-                .mode(stated.map(String::as_str))
-                .unwrap_or_else(|_| image.usual_mode())
+                .later_starts(stated.map(String::as_str))
+                .unwrap_or(BootMode::Disk)
         });
         Self {
             uid: claim.uid().unwrap_or_default(),
@@ -373,8 +373,17 @@ mod tests {
             None,
             None
         ));
-        assert!(diskless("https://h/installer.iso", None, None));
         assert!(!diskless("https://h/ubuntu.raw.zst", None, None));
+    }
+
+    #[test]
+    fn what_may_have_installed_itself_is_booted_once_unless_its_owner_says_otherwise() {
+        for image in ["installer.iso", "installer.efi", "manifest.json", "x"] {
+            let image = format!("https://h/{image}");
+            assert!(!diskless(&image, None, None), "{image}");
+            assert!(!diskless(&image, Some("tape"), None), "{image}");
+            assert!(diskless(&image, Some("diskless"), None), "{image}");
+        }
     }
 
     #[test]

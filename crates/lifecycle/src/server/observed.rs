@@ -258,6 +258,8 @@ pub struct Machine {
     pub last_reset: Option<String>,
     /// A boot override is set; none where the BMC does not say.
     pub boot_override: Option<bool>,
+    /// It is set for each start.
+    pub boot_lasts: bool,
     /// Locator light.
     pub led: Option<String>,
     /// Boot order; empty where the BMC has none.

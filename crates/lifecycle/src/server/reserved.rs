@@ -136,7 +136,7 @@ pub(crate) fn shown(run: &crate::run::Run) -> &'static str {
             .is_some_and(|done| done.outcome == Outcome::Succeeded)
     };
     if has(&Step::ProbeWrite) {
-        "its image was written to its disk and read back, and it was started from there"
+        "its image was written to its disk and read back, and the probe was told to start it from there"
     } else if has(&Step::ServeImage) {
         "its image was fetched from the boot services after it was started"
     } else {

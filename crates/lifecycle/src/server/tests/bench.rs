@@ -29,6 +29,7 @@ pub(super) struct Iron {
     /// The operating system shuts down when asked.
     pub listens: bool,
     pub boot_override: bool,
+    pub boot_lasts: bool,
     pub resets: u32,
     pub drives: Vec<Drive>,
     pub erased: Vec<String>,
@@ -141,6 +142,7 @@ impl Bench {
                 identity: Identity::new(UUID, "S1"),
                 listens: true,
                 boot_override: false,
+                boot_lasts: false,
                 resets: 0,
                 drives: vec![drive("D1"), drive("D2")],
                 erased: Vec::new(),
@@ -523,6 +525,7 @@ impl Bench {
             identity: self.iron.identity.clone(),
             last_reset: Some(self.iron.resets.to_string()),
             boot_override: Some(self.iron.boot_override),
+            boot_lasts: self.iron.boot_lasts,
             led: Some(self.iron.led.into()),
             boot_order: Vec::new(),
             media: Media::Unread,

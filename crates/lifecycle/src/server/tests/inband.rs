@@ -448,3 +448,53 @@ fn the_method_that_supposes_least_of_the_network_is_taken_and_a_declared_one_sta
     assert!(method(can(true, false), Some("VirtualMedia")).is_err());
     assert!(method(can(true, true), Some("Floppy")).is_err());
 }
+
+#[test]
+fn a_machine_whose_bmc_was_told_what_to_boot_is_let_in_by_its_name_alone_nowhere() {
+    // By an address, by a medium: the token is in there. By DHCP there is no other way.
+    for (uri, media, is_let_in) in [
+        (true, true, false),
+        (false, true, false),
+        (false, false, true),
+    ] {
+        for claimed in [false, true] {
+            let start = if claimed {
+                Bench::bound("a")
+            } else {
+                Bench::dirty("a")
+            };
+            let mut bench = with_probe(start);
+            (bench.iron.can.http_boot_uri, bench.iron.can.virtual_media) = (uri, media);
+            if let Some(claim) = bench.claim.as_mut() {
+                (claim.diskless, claim.written) = (true, false);
+            }
+            bench.restart();
+            until_up(&mut bench);
+            // Of a medium nothing more is waited for once the machine is on.
+            if bench.run.is_some() {
+                let found = window(&bench.observe());
+                assert_eq!(
+                    found.is_ok(),
+                    is_let_in,
+                    "{uri} {media} {claimed}: {found:?}"
+                );
+            }
+            if !claimed {
+                continue;
+            }
+            if bench.run.is_some() {
+                bench.served();
+            }
+            bench.rest();
+            // An override for once is used up: only DHCP brings it back. One that lasts aims each start.
+            bench.iron.boot_lasts = false;
+            bench.restart();
+            bench.rest();
+            assert!(window(&bench.observe()).is_ok(), "{uri} {media}");
+            bench.iron.boot_lasts = true;
+            bench.restart();
+            bench.rest();
+            assert_eq!(window(&bench.observe()).is_ok(), is_let_in, "{uri} {media}");
+        }
+    }
+}
