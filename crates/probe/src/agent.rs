@@ -11,7 +11,7 @@ use crate::stop::Stop;
 use corten_wire::{DriveName, Report, Task, Welcome, path};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Finished grants that are remembered, so that one which comes again is answered and not done again.
 const REMEMBERED: usize = 64;
@@ -154,6 +154,7 @@ impl Agent {
     /// Until the time for LLDP is over, or each link that has a carrier has heard somebody.
     fn listen_to_the_end(&self, listening: Option<std::thread::JoinHandle<()>>, stop: &Stop) {
         let Some(listening) = listening else { return };
+        let begun = Instant::now();
         let have_all_heard = || {
             let heard = self.heard.interfaces();
             nics::links(&self.root)
@@ -169,6 +170,7 @@ impl Agent {
                 return;
             }
         }
+        say!("waited {:.2} s for LLDP", begun.elapsed().as_secs_f64());
     }
 
     /// Does one task; says whether the agent is to end.

@@ -5,53 +5,79 @@
 pub mod tpm;
 
 use crate::efi::load_option::{HardDrive, LoadOption, Node};
-use crate::efi::variables::{Variables, entry_name};
+use crate::efi::variables::{List, Variables, is_uefi};
 use crate::inventory::drives;
 use crate::inventory::root::Root;
 use crate::say;
 use corten_wire::EraseGrant;
+use std::io;
+
+const NO_VARIABLES: &str = "the boot entries may stay: the machine came up by UEFI and its variables (efivarfs) cannot be read. Build the ramdisk with a kernel that has efivarfs, as both profiles' have, and without efi=noruntime on its command line; or say cleaning.bootEntries: Keep";
 
 /// First and length of a partition, in 512 bytes.
 type Extent = (u64, u64);
 
-/// Removes the boot entries that the grant's cleaning covers, and BootNext; returns what could not be done.
+/// Removes what the firmware starts of the last tenant's (boot entries, and the drivers and programs that run before them) where the grant says so, and
+/// BootNext; returns what could not be done.
 #[must_use]
 pub fn boot_entries(root: &Root, grant: &EraseGrant) -> Vec<String> {
-    let Some(variables) = Variables::at(root).filter(|_| grant.remove_boot_entries) else {
+    if !grant.remove_boot_entries {
         return Vec::new();
+    }
+    let Some(variables) = Variables::at(root) else {
+        return if is_uefi(root) {
+            vec![NO_VARIABLES.to_owned()]
+        } else {
+            Vec::new()
+        };
     };
     let others = others(root, grant);
-    let gone: Vec<u16> = variables
-        .entries()
-        .into_iter()
-        .filter(|(_, option)| is_tenants(option, &others))
-        .map(|(number, _)| number)
-        .collect();
     let mut told = Vec::new();
     // Whatever the next start was to be, it is nobody's now.
-    if variables.get("BootNext").is_some()
-        && let Err(error) = variables.remove("BootNext")
+    if let Err(error) = variables.remove("BootNext")
+        && error.kind() != io::ErrorKind::NotFound
     {
         told.push(format!("BootNext stays: {error}"));
     }
-    if gone.is_empty() {
-        return told;
-    }
-    let order: Vec<u16> = variables
-        .boot_order()
-        .into_iter()
-        .filter(|number| !gone.contains(number))
-        .collect();
-    if let Err(error) = variables.set_boot_order(&order) {
-        told.push(format!("BootOrder could not be set: {error}"));
-    }
-    for number in gone {
-        match variables.remove(&entry_name(number)) {
-            Ok(()) => say!("{} removed", entry_name(number)),
-            Err(error) => told.push(format!("{} stays: {error}", entry_name(number))),
-        }
+    for list in List::ALL {
+        remove_from(&variables, list, &others, &mut told);
     }
     told
+}
+
+fn remove_from(variables: &Variables, list: List, others: &[Extent], told: &mut Vec<String>) {
+    let mut gone = Vec::new();
+    match variables.numbers(list) {
+        Ok(numbers) => {
+            for number in numbers {
+                match variables.option(list, number) {
+                    Ok(Some(option)) if is_tenants(&option, others) => gone.push(number),
+                    // What is no option starts nothing.
+                    Ok(_) => {}
+                    Err(error) => told.push(format!(
+                        "{} stays: it cannot be read: {error}",
+                        list.option(number)
+                    )),
+                }
+            }
+        }
+        Err(error) => told.push(format!("efivarfs cannot be read: {error}")),
+    }
+    if gone.is_empty() {
+        return;
+    }
+    let mut order = variables.order(list);
+    order.retain(|number| !gone.contains(number));
+    if let Err(error) = variables.set_order(list, &order) {
+        told.push(format!("{} could not be set: {error}", list.order()));
+    }
+    for number in gone {
+        let name = list.option(number);
+        match variables.remove(&name) {
+            Ok(()) => say!("{name} removed"),
+            Err(error) => told.push(format!("{name} stays: {error}")),
+        }
+    }
 }
 
 /// Clears the TPM where the grant says so; returns what could not be done.

@@ -54,8 +54,8 @@ pub struct Work<'a> {
 pub struct Written {
     /// For the report.
     pub result: WriteResult,
-    /// The system partition, to boot from; none where the image has none.
-    pub system_partition: Option<crate::efi::load_option::HardDrive>,
+    /// What of it firmware can start.
+    pub start: config_drive::Start,
 }
 
 /// Writes the image.
@@ -103,7 +103,7 @@ pub fn image(work: &Work<'_>, grant: &WriteGrant) -> Result<Written, String> {
         let _ = wipe_ends(&*device.block);
     }
     let _ = device.block.reread_partitions();
-    let (bytes, sha256, system_partition) = done.map_err(|error| match error {
+    let (bytes, sha256, start) = done.map_err(|error| match error {
         Unwritten::Failed(reason) | Unwritten::Stopped(reason) => reason,
     })?;
     Ok(Written {
@@ -114,7 +114,7 @@ pub fn image(work: &Work<'_>, grant: &WriteGrant) -> Result<Written, String> {
             verified: true,
             seconds: u32::try_from(begun.elapsed().as_secs()).unwrap_or(u32::MAX),
         },
-        system_partition,
+        start,
     })
 }
 
@@ -136,7 +136,7 @@ impl From<String> for Unwritten {
     }
 }
 
-type Done = (u64, String, Option<crate::efi::load_option::HardDrive>);
+type Done = (u64, String, config_drive::Start);
 
 fn write(
     work: &Work<'_>,
@@ -220,9 +220,9 @@ fn write(
     let held = Held::new(block, head);
     read_back(work, &held, at, &hash.finalize())?;
     (work.progress)("partition table", 97);
-    let system_partition = config_drive::finish(&held, config)?;
+    let start = config_drive::finish(&held, config)?;
     held.put_down().map_err(text)?;
-    Ok((at, sha256, system_partition))
+    Ok((at, sha256, start))
 }
 
 /// Whether firmware could start anything from what begins so: a boot sector's mark, or a GPT's for blocks of 512 or 4096 bytes.

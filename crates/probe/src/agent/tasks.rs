@@ -2,9 +2,11 @@
 
 use super::{Agent, Pace};
 use crate::inventory::drives::{Attachment, Found};
+use crate::inventory::root::Root;
 use crate::registry::{CallError, Registry, chain};
 use crate::say;
 use crate::stop::Stop;
+use crate::write::config_drive::Start;
 use corten_wire::{
     BurnIn, DriveName, EraseGrant, Outcome, Progress, Report, Verdict, WriteGrant, path,
 };
@@ -210,32 +212,61 @@ impl Agent {
             progress: &|what, percent| watch.say(what, percent),
         };
         match crate::write::image(&work, grant) {
-            Ok(written) => {
-                let set = written.system_partition.map_or(Ok(()), |partition| {
-                    crate::write::boot::from_disk(&self.root, &partition)
-                });
-                // The image is there: a firmware that takes no entry may still start the disk by itself or by the BMC's word.
-                let message = set
-                    .err()
-                    .map(|error| format!("the boot order could not be set: {error}"))
-                    .unwrap_or_default();
-                Report {
+            Ok(written) => match aim(&self.root, &written.start) {
+                Ok(message) => Report {
                     outcome: Outcome::Succeeded,
                     message,
                     write: Some(written.result),
                     ..Report::default()
-                }
-            }
+                },
+                Err(message) => failed(message),
+            },
             Err(message) => failed(message),
         }
     }
+}
+
+/// Has the firmware start the system partition that was written; gives what could not be done.
+///
+/// # Errors
+/// Nothing that was written can be started.
+fn aim(root: &Root, start: &Start) -> Result<String, String> {
+    let is_uefi = root.join("sys/firmware/efi").exists();
+    let partition = match start {
+        Start::Partition(partition) => partition,
+        Start::Nothing if is_uefi => {
+            return Err("the image is written, and nothing in it can be started: the machine starts by UEFI, and the image has no EFI system partition. Take one for UEFI".to_owned());
+        }
+        Start::Unknown if is_uefi => {
+            return Ok(
+                "the image has no GPT, so the boot order was left to the firmware".to_owned(),
+            );
+        }
+        Start::Nothing | Start::Unknown => return Ok(String::new()),
+    };
+    // The image is there: a firmware that takes no entry may still start the disk by itself or by the BMC's word.
+    Ok(crate::write::boot::from_disk(root, partition)
+        .err()
+        .map(|error| format!("the boot order could not be set: {error}"))
+        .unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::inventory::drives::{scan, tests::lay};
-    use crate::inventory::root::Root;
+
+    #[test]
+    fn an_image_that_uefi_cannot_start_is_not_called_installed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::at(folder.path());
+        assert_eq!(aim(&root, &Start::Nothing), Ok(String::new()), "a BIOS");
+        std::fs::create_dir_all(folder.path().join("sys/firmware/efi")).unwrap();
+        let said = aim(&root, &Start::Nothing).unwrap_err();
+        assert!(said.contains("no EFI system partition"), "{said}");
+        let said = aim(&root, &Start::Unknown).unwrap();
+        assert!(said.contains("left to the firmware"), "{said}");
+    }
 
     #[test]
     fn a_drive_that_appears_while_others_are_erased_is_told() {

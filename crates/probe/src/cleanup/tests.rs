@@ -34,12 +34,7 @@ fn put(folder: &tempfile::TempDir, name: &str, value: &[u8]) {
 }
 
 fn entry(folder: &tempfile::TempDir, number: u16, path: Vec<Node>) {
-    let option = LoadOption {
-        active: true,
-        description: "some system".into(),
-        path,
-    };
-    put(folder, &entry_name(number), &option.to_bytes().unwrap());
+    option(folder, &format!("Boot{number:04X}"), path);
 }
 
 fn disk(start: u64) -> Vec<Node> {
@@ -58,6 +53,15 @@ fn disk(start: u64) -> Vec<Node> {
 
 fn uri(uri: &str) -> Vec<Node> {
     vec![Node::Other(3, 11, vec![0; 33]), Node::Uri(uri.into())]
+}
+
+fn option(folder: &tempfile::TempDir, name: &str, path: Vec<Node>) {
+    let option = LoadOption {
+        active: true,
+        description: "some driver".into(),
+        path,
+    };
+    put(folder, name, &option.to_bytes().unwrap());
 }
 
 fn left(root: &Root) -> Vec<u16> {
@@ -108,7 +112,7 @@ fn no_entry_of_the_last_tenant_stays_and_each_of_the_firmware_and_of_other_drive
     assert_eq!(left(&root), [2, 5, 6, 10, 11]);
     let variables = Variables::at(&root).unwrap();
     // efivarfs replaces a variable, a plain file keeps its tail.
-    assert_eq!(variables.boot_order()[..2], [6, 2]);
+    assert_eq!(variables.order(List::Boot)[..2], [6, 2]);
     assert_eq!(variables.get("BootNext"), None);
     // Nothing is left to do the next time.
     assert_eq!(boot_entries(&root, &grant()), Vec::<String>::new());
@@ -125,4 +129,71 @@ fn where_policy_keeps_them_they_stay() {
     };
     assert_eq!(boot_entries(&root, &grant), Vec::<String>::new());
     assert_eq!(left(&root), (1..=11).collect::<Vec<_>>());
+}
+
+#[test]
+fn drivers_and_programs_that_run_before_the_boot_entries_go_by_the_same_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = machine(&folder);
+    for list in ["Driver", "SysPrep"] {
+        option(&folder, &format!("{list}0001"), disk(2048));
+        option(&folder, &format!("{list}0002"), disk(4096));
+        option(&folder, &format!("{list}00AB"), uri("http://evil.example/"));
+        put(&folder, &format!("{list}Order"), &[0xab, 0, 1, 0, 2, 0]);
+    }
+    // No option of these lists, whatever it looks like.
+    option(&folder, "Driver+001", disk(2048));
+    option(&folder, "SysPrep00ab", disk(2048));
+    assert_eq!(boot_entries(&root, &grant()), Vec::<String>::new());
+    let names = root.names("sys/firmware/efi/efivars");
+    let left: Vec<&str> = names
+        .iter()
+        .map(|name| name.strip_suffix(&format!("-{GLOBAL}")).unwrap())
+        .collect();
+    assert_eq!(
+        left,
+        [
+            "Driver+001",
+            "Driver0002",
+            "DriverOrder",
+            "SysPrep0002",
+            "SysPrep00ab",
+            "SysPrepOrder"
+        ]
+    );
+    let variables = Variables::at(&root).unwrap();
+    for order in ["DriverOrder", "SysPrepOrder"] {
+        // efivarfs replaces a variable, a plain file keeps its tail.
+        assert_eq!(variables.get(order).unwrap()[..2], [2, 0], "{order}");
+    }
+}
+
+#[test]
+fn a_uefi_machine_whose_variables_cannot_be_had_is_not_called_clean_and_a_bios_machine_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Root::at(folder.path());
+    assert_eq!(boot_entries(&root, &grant()), Vec::<String>::new());
+    let efi = folder.path().join("sys/firmware/efi");
+    // Without the mount point, and with nothing mounted there.
+    for path in [efi.clone(), efi.join("efivars")] {
+        fs::create_dir_all(path).unwrap();
+        let told = boot_entries(&root, &grant());
+        assert!(told.len() == 1 && told[0].contains("efivarfs"), "{told:?}");
+        let keeps = EraseGrant {
+            remove_boot_entries: false,
+            ..grant()
+        };
+        assert_eq!(boot_entries(&root, &keeps), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_boot_entry_that_cannot_be_read_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = machine(&folder);
+    entry(&folder, 1, disk(4096));
+    let path = format!("sys/firmware/efi/efivars/Boot0002-{GLOBAL}");
+    fs::create_dir(folder.path().join(path)).unwrap();
+    let told = boot_entries(&root, &grant());
+    assert!(told.len() == 1 && told[0].contains("Boot0002"), "{told:?}");
 }

@@ -8,6 +8,10 @@ use std::io::{self, Read, Write};
 /// Physical presence requests (TCG PPI 1.3, table 3): clear; enable, activate and clear.
 const REQUESTS: [&str; 2] = ["14", "5"];
 const FOLDER: &str = "sys/class/tpm/tpm0";
+/// What the firmware says that the machine has, a file for each table.
+const TABLES: &str = "sys/firmware/acpi/tables";
+const NO_DRIVER: &str = "the TPM cannot be cleared: the firmware lists one (ACPI table TPM2) and the ramdisk's kernel finds none. Build the ramdisk with the profile `hardware`, whose kernel has the drivers, or switch the TPM on in the firmware's setup";
+const OLD: &str = "the TPM cannot be cleared: it is a TPM 1.2 (or the firmware lists one, ACPI table TCPA), and only a TPM 2.0 can be cleared from here. Clear it in the firmware's setup, and clean without clearTPM";
 /// The kernel's resource manager, and the TPM itself where the kernel has none.
 const DEVICES: [&str; 2] = ["dev/tpmrm0", "dev/tpm0"];
 
@@ -23,10 +27,19 @@ const CLEAR: [u8; 27] = [
 /// machine is started and cleaned again, and then the TPM takes the command, or says again that it does not.
 ///
 /// # Errors
-/// It is not clear: why, or that the firmware was asked. A machine without a TPM has none to clear.
+/// It is not clear: why, or that the firmware was asked. A machine without a TPM has none to clear; one whose firmware lists a TPM that the kernel does
+/// not find is not such a machine.
 pub fn clear(root: &Root) -> Result<(), String> {
     if !root.join(FOLDER).exists() {
-        return Ok(());
+        return match (has_table(root, "TPM2"), has_table(root, "TCPA")) {
+            (true, _) => Err(NO_DRIVER.to_owned()),
+            (false, true) => Err(OLD.to_owned()),
+            (false, false) => Ok(()),
+        };
+    }
+    // It takes no TPM2_Clear, and nothing would show that the firmware has done what it was asked for.
+    if root.text(format!("{FOLDER}/tpm_version_major")).as_deref() == Some("1") {
+        return Err(OLD.to_owned());
     }
     let mut why = "no device for it".to_owned();
     for device in DEVICES {
@@ -59,6 +72,14 @@ pub fn clear(root: &Root) -> Result<(), String> {
     Err(format!(
         "the TPM cannot be cleared: {why}; the firmware takes no request for it either: {last}"
     ))
+}
+
+/// Whether the firmware has an ACPI table of this name; the kernel numbers them where there are several.
+fn has_table(root: &Root, table: &str) -> bool {
+    root.names(TABLES).iter().any(|name| {
+        name.strip_prefix(table)
+            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    })
 }
 
 fn at_once(tpm: &mut (impl Read + Write)) -> io::Result<()> {
@@ -189,5 +210,45 @@ mod tests {
         fs::remove_file(ppi.join("request")).unwrap();
         fs::remove_dir(&ppi).unwrap();
         assert!(clear(&root).unwrap_err().contains("cannot be cleared"));
+    }
+
+    /// A machine whose firmware has these ACPI tables.
+    fn with_tables(tables: &[&str]) -> (tempfile::TempDir, Root) {
+        let folder = tempfile::tempdir().unwrap();
+        let tables_folder = folder.path().join("sys/firmware/acpi/tables");
+        fs::create_dir_all(&tables_folder).unwrap();
+        for table in tables {
+            fs::write(tables_folder.join(table), "").unwrap();
+        }
+        let root = Root::at(folder.path());
+        (folder, root)
+    }
+
+    #[test]
+    fn a_tpm_that_the_firmware_lists_and_the_kernel_has_no_driver_for_is_not_called_clear() {
+        for (tables, word) in [
+            (["APIC", "TPM2"], "profile `hardware`"),
+            (["APIC", "TPM21"], "profile `hardware`"),
+            (["TCPA", "TPM2"], "profile `hardware`"),
+            (["APIC", "TCPA"], "TPM 1.2"),
+            (["APIC", "TCPA2"], "TPM 1.2"),
+        ] {
+            let (_folder, root) = with_tables(&tables);
+            let why = clear(&root).unwrap_err();
+            assert!(why.contains(word), "{tables:?}: {why}");
+        }
+        let (_folder, root) = with_tables(&["APIC", "TPM2X"]);
+        clear(&root).expect("no TPM, nothing to clear");
+    }
+
+    #[test]
+    fn a_tpm_1_2_is_never_called_clear_and_the_firmware_is_not_asked_in_vain() {
+        let (folder, root) = with_tables(&["TCPA"]);
+        let ppi = folder.path().join(FOLDER).join("ppi");
+        fs::create_dir_all(&ppi).unwrap();
+        fs::write(folder.path().join(FOLDER).join("tpm_version_major"), "1\n").unwrap();
+        let why = clear(&root).unwrap_err();
+        assert!(why.contains("TPM 1.2"), "{why}");
+        assert!(!ppi.join("request").exists());
     }
 }

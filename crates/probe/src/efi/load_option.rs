@@ -88,7 +88,24 @@ impl LoadOption {
         })
     }
 
-    /// The device path for people.
+    /// The description for people, with URIs cut as in [`Self::path_text`].
+    #[must_use]
+    pub fn description_text(&self) -> String {
+        let words: Vec<String> = self
+            .description
+            .split(' ')
+            .map(|word| {
+                if word.contains("://") {
+                    without_path(word)
+                } else {
+                    word.to_owned()
+                }
+            })
+            .collect();
+        words.join(" ")
+    }
+
+    /// The device path for people. URIs are cut to scheme and host: what follows may hold the token of a boot.
     #[must_use]
     pub fn path_text(&self) -> String {
         let texts: Vec<String> = self.path.iter().map(Node::text).collect();
@@ -155,7 +172,7 @@ impl Node {
                 partition.blocks
             ),
             Self::File(path) => path.clone(),
-            Self::Uri(uri) => format!("Uri({})", uri.split('?').next().unwrap_or_default()),
+            Self::Uri(uri) => format!("Uri({})", without_path(uri)),
             Self::Other(1, 1, data) => match data[..] {
                 [function, device] => format!("Pci({device:#x},{function:#x})"),
                 _ => "Pci".into(),
@@ -176,6 +193,20 @@ impl Node {
             Self::Other(kind, sub, _) => format!("Path({kind},{sub})"),
         }
     }
+}
+
+/// A URI's scheme and host, without who logs in there; `…` stands for the rest.
+fn without_path(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("://") else {
+        return if uri.is_empty() { "" } else { "…" }.to_owned();
+    };
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    let cut = if path.is_empty() { "" } else { "/…" };
+    format!("{scheme}://{host}{cut}")
 }
 
 fn nodes(mut bytes: &[u8]) -> Vec<Node> {
@@ -240,11 +271,43 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_uri_is_told_by_scheme_and_host_alone_and_kept_whole_for_the_firmware() {
+        for (uri, told) in [
+            (
+                "http://10.77.0.1:8080/boot/s3cret/boot.efi",
+                "http://10.77.0.1:8080/…",
+            ),
+            (
+                "https://[fd00::1]:443?token=s3cret",
+                "https://[fd00::1]:443/…",
+            ),
+            ("http://user:s3cret@boot.example/", "http://boot.example/…"),
+            ("http://user:s3cret@boot.example", "http://boot.example"),
+            ("http://boot.example\\s3cret", "http://boot.example/…"),
+            ("s3cret/boot.efi", "…"),
+            ("", ""),
+        ] {
+            let option = LoadOption {
+                active: true,
+                description: format!("from {uri}"),
+                path: vec![Node::Uri(uri.into())],
+            };
+            assert_eq!(option.path_text(), format!("Uri({told})"));
+            if uri.contains("://") {
+                assert_eq!(option.description_text(), format!("from {told}"));
+            }
+            let bytes = option.to_bytes().unwrap();
+            assert_eq!(LoadOption::parse(&bytes), Some(option));
+        }
+    }
+
     proptest! {
         #[test]
         fn no_entry_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Some(option) = LoadOption::parse(&bytes) {
                 let _ = option.path_text();
+                let _ = option.description_text();
                 let _ = option.to_bytes();
             }
         }

@@ -14,6 +14,42 @@ const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// Non-volatile, for boot services and run time.
 const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
 
+/// Load options that the firmware keeps in an order of its own (UEFI 2.10, table 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// Drivers, which are loaded first.
+    Driver,
+    /// Programs that prepare the machine, which run before a boot entry does.
+    SysPrep,
+    /// Boot entries.
+    Boot,
+}
+
+impl List {
+    /// All, as the firmware goes through them.
+    pub const ALL: [Self; 3] = [Self::Driver, Self::SysPrep, Self::Boot];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Driver => "Driver",
+            Self::SysPrep => "SysPrep",
+            Self::Boot => "Boot",
+        }
+    }
+
+    /// Name of an option's variable.
+    #[must_use]
+    pub fn option(self, number: u16) -> String {
+        format!("{}{number:04X}", self.word())
+    }
+
+    /// Name of the order's variable.
+    #[must_use]
+    pub fn order(self) -> String {
+        format!("{}Order", self.word())
+    }
+}
+
 /// The firmware's variables.
 #[derive(Clone, Debug)]
 pub struct Variables {
@@ -87,10 +123,10 @@ impl Variables {
         Ok(())
     }
 
-    /// Numbers in the boot order.
+    /// Numbers in a list's order.
     #[must_use]
-    pub fn boot_order(&self) -> Vec<u16> {
-        let bytes = self.get("BootOrder").unwrap_or_default();
+    pub fn order(&self, list: List) -> Vec<u16> {
+        let bytes = self.get(&list.order()).unwrap_or_default();
         let (numbers, _) = bytes.as_chunks::<2>();
         numbers
             .iter()
@@ -98,51 +134,75 @@ impl Variables {
             .collect()
     }
 
-    /// Sets the boot order.
+    /// Sets a list's order.
     ///
     /// # Errors
     /// As [`Self::set`].
-    pub fn set_boot_order(&self, order: &[u16]) -> io::Result<()> {
+    pub fn set_order(&self, list: List, order: &[u16]) -> io::Result<()> {
         let bytes: Vec<u8> = order
             .iter()
             .flat_map(|number| number.to_le_bytes())
             .collect();
-        self.set("BootOrder", &bytes)
+        self.set(&list.order(), &bytes)
     }
 
-    /// All boot entries by number.
+    /// Numbers of all options of a list, also of those that are not in its order.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn numbers(&self, list: List) -> io::Result<Vec<u16>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            found.extend(name.to_str().and_then(|name| {
+                let name = name.strip_suffix(GLOBAL)?.strip_suffix('-')?;
+                let number = u16::from_str_radix(name.strip_prefix(list.word())?, 16).ok()?;
+                // The firmware takes four digits, in capitals; what only looks alike is another variable.
+                (name == list.option(number)).then_some(number)
+            }));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// An option of a list; none where the variable holds none.
+    ///
+    /// # Errors
+    /// The kernel's and the firmware's.
+    pub fn option(&self, list: List, number: u16) -> io::Result<Option<LoadOption>> {
+        let bytes = fs::read(self.path(&list.option(number)))?;
+        Ok(bytes.get(4..).and_then(LoadOption::parse))
+    }
+
+    /// All boot entries by number, as far as they can be read.
     #[must_use]
     pub fn entries(&self) -> Vec<(u16, LoadOption)> {
-        let mut found: Vec<(u16, LoadOption)> = fs::read_dir(&self.folder)
+        self.numbers(List::Boot)
+            .unwrap_or_default()
             .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| {
-                let name = entry.file_name().into_string().ok()?;
-                let name = name.strip_suffix(GLOBAL)?.strip_suffix('-')?;
-                let digits = name.strip_prefix("Boot").filter(|rest| rest.len() == 4)?;
-                let number = u16::from_str_radix(digits, 16).ok()?;
-                Some((number, LoadOption::parse(&self.get(name)?)?))
-            })
-            .collect();
-        found.sort_by_key(|(number, _)| *number);
-        found
+            .filter_map(|number| Some((number, self.option(List::Boot, number).ok()??)))
+            .collect()
     }
 }
 
 /// Name of a boot entry's variable.
 #[must_use]
 pub fn entry_name(number: u16) -> String {
-    format!("Boot{number:04X}")
+    List::Boot.option(number)
+}
+
+/// Whether the machine came up by UEFI.
+#[must_use]
+pub fn is_uefi(root: &Root) -> bool {
+    root.join("sys/firmware/efi").exists()
 }
 
 /// How the machine boots.
 #[must_use]
 pub fn firmware(root: &Root) -> Firmware {
-    let is_uefi = root.join("sys/firmware/efi").exists();
     let Some(variables) = Variables::at(root) else {
         return Firmware {
-            boot_mode: if is_uefi { "UEFI" } else { "Legacy" }.to_owned(),
+            boot_mode: if is_uefi(root) { "UEFI" } else { "Legacy" }.to_owned(),
             ..Firmware::default()
         };
     };
@@ -158,14 +218,18 @@ pub fn firmware(root: &Root) -> Firmware {
             .and_then(|bytes| bytes.first().map(|byte| *byte == 1)),
         boot_current: one("BootCurrent").unwrap_or_default(),
         boot_next: one("BootNext").unwrap_or_default(),
-        boot_order: variables.boot_order().into_iter().map(entry_name).collect(),
+        boot_order: variables
+            .order(List::Boot)
+            .into_iter()
+            .map(entry_name)
+            .collect(),
         boot_entries: variables
             .entries()
             .into_iter()
             .map(|(number, option)| BootEntry {
                 name: entry_name(number),
                 path: option.path_text(),
-                description: option.description,
+                description: option.description_text(),
                 active: option.active,
             })
             .collect(),

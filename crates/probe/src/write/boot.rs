@@ -1,7 +1,7 @@
 //! The firmware's next start goes to the disk.
 
 use crate::efi::load_option::{HardDrive, LoadOption, Node};
-use crate::efi::variables::Variables;
+use crate::efi::variables::{List, Variables};
 use crate::inventory::root::Root;
 use std::io;
 
@@ -45,11 +45,11 @@ pub fn from_disk(root: &Root, partition: &HardDrive) -> io::Result<()> {
         .into_iter()
         .chain(
             variables
-                .boot_order()
+                .order(List::Boot)
                 .into_iter()
                 .filter(|other| *other != number),
         )
         .collect();
-    variables.set_boot_order(&order)?;
+    variables.set_order(List::Boot, &order)?;
     variables.set("BootNext", &number.to_le_bytes())
 }

@@ -4,11 +4,22 @@ use super::gpt::Table;
 use crate::device::BlockDevice;
 use crate::efi::load_option::HardDrive;
 
-/// Moves the backup table, appends the config drive where there is one, and returns the system partition.
+/// What of an image firmware can start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Its EFI system partition.
+    Partition(HardDrive),
+    /// A GPT without an EFI system partition: nothing for UEFI.
+    Nothing,
+    /// A table of old, or none: left to the firmware.
+    Unknown,
+}
+
+/// Moves the backup table, appends the config drive where there is one, and returns what can be started.
 ///
 /// # Errors
 /// For people.
-pub fn finish(block: &dyn BlockDevice, config: Option<&[u8]>) -> Result<Option<HardDrive>, String> {
+pub fn finish(block: &dyn BlockDevice, config: Option<&[u8]>) -> Result<Start, String> {
     let text = |error: std::io::Error| error.to_string();
     if let Some(mut table) = Table::read(block).map_err(text)? {
         table.stretch(block.size())?;
@@ -17,12 +28,14 @@ pub fn finish(block: &dyn BlockDevice, config: Option<&[u8]>) -> Result<Option<H
             put_and_check(block, at, config)?;
         }
         table.write(block).map_err(text)?;
-        return Ok(table.system_partition());
+        return Ok(table
+            .system_partition()
+            .map_or(Start::Nothing, Start::Partition));
     }
     if let Some(config) = config {
         master_boot_record(block, config)?;
     }
-    Ok(None)
+    Ok(Start::Unknown)
 }
 
 /// An image with a table of old: a free primary entry takes the config drive.

@@ -197,7 +197,10 @@ fn an_image_whose_transfer_breaks_off_arrives_whole_and_the_config_drive_behind_
     assert_eq!(written.result.bytes, 12 << 20);
     assert!(written.result.verified);
     assert_eq!(written.result.sha256, sha256(&packed));
-    assert_eq!(written.system_partition.unwrap().start, 2048);
+    let config_drive::Start::Partition(partition) = written.start else {
+        panic!("no system partition");
+    };
+    assert_eq!(partition.start, 2048);
     let bytes = std::fs::read(&bench.0[1].1).unwrap();
     assert_eq!(bytes[5 << 20], 7);
     assert!(bytes.windows(5000).any(|window| window == [0xc0; 5000]));
