@@ -79,8 +79,6 @@ async fn of_two_serves_with_overlapping_selectors_started_together_exactly_one_a
     }
 }
 
-const METAL: &str = "metal.ironcore.dev/v1alpha1";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_and_an_agent_of_each_site_share_the_work_and_no_machine() {
     let plane = ControlPlane::start(Options::default()).await.unwrap();
@@ -176,7 +174,7 @@ fn bmc(site: &str, machine: &MachineHandle) -> Value {
             "stringData": {"username": machine.user(), "password": machine.password()},
         },
         {
-            "apiVersion": METAL, "kind": "BMC",
+            "apiVersion": "metal.ironcore.dev/v1alpha1", "kind": "BMC",
             "metadata": {"name": site, "labels": {"corten.dev/agent": site}},
             "spec": {
                 "access": {"ip": machine.ip().to_string(), "macAddress": machine.mac().to_string()},
@@ -189,7 +187,7 @@ fn bmc(site: &str, machine: &MachineHandle) -> Value {
 
 fn claim(name: &str) -> Value {
     json!({
-        "apiVersion": METAL, "kind": "ServerClaim", "metadata": {"name": name, "namespace": "default"},
+        "apiVersion": "metal.ironcore.dev/v1alpha1", "kind": "ServerClaim", "metadata": {"name": name, "namespace": "default"},
         "spec": {"power": "On", "image": "registry.example.com/images/debian:12"},
     })
 }
