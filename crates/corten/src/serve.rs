@@ -38,6 +38,7 @@ pub async fn run(job: Job) -> anyhow::Result<ExitCode> {
     let admin = admin::serve(process.admin_address, readiness.clone(), shutdown.clone()).await?;
     tracing::info!(address = %admin, "/healthz, /readyz and /metrics");
     // Whatever is wrong with a file or a flag is said before anything is sent anywhere.
+    cluster.check()?;
     let mut engine = match &job.engine {
         Some((machines, _)) => Some(job.engine(machines)?),
         None => None,

@@ -49,7 +49,7 @@ fn with_secure_boot_a_server_is_seen_from_inside_lent_and_proved_clean_by_signed
         let run = Running::start(&mut site, Dhcp::shim(), qemu, files, &methods).await;
         let minutes = |n: u64| Duration::from_secs(60 * n);
         let mut policy = site::policy();
-        policy["spec"]["burnIn"] = json!({"seconds": 20});
+        policy["spec"]["burnIn"] = json!({"seconds": 90});
         run.apply(policy).await;
         run.until("Available, seen from inside", 0, minutes(10), |s| {
             s["status"]["state"] == "Available"
@@ -60,7 +60,7 @@ fn with_secure_boot_a_server_is_seen_from_inside_lent_and_proved_clean_by_signed
             .get("corten.dev/v1alpha1", "ServerInventory", None, server)
             .await
             .unwrap();
-        let tested = run.ended(server, "ProbeBurnIn/20", minutes(1)).await;
+        let tested = run.ended(server, "ProbeBurnIn/90", minutes(1)).await;
         let said = tested["status"]["results"].to_string();
         assert!(said.contains("nothing was wrong"), "{tested:#}");
         assert!(!said.contains(" 0 MiB"), "{tested:#}");

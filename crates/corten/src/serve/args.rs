@@ -300,6 +300,11 @@ impl From<OperatorArgs> for Job {
 // === impl Cluster ===
 
 impl Cluster {
+    /// What is wrong with its flags, before anything is sent.
+    pub fn check(&self) -> anyhow::Result<()> {
+        long_enough(self.lease_duration)
+    }
+
     /// A client of the cluster that the flags or the environment name.
     pub async fn client(&self) -> anyhow::Result<Client> {
         let options = KubeConfigOptions {
@@ -369,7 +374,6 @@ impl Job {
     /// The engine's configuration.
     pub fn engine(&self, machines: &Machines) -> anyhow::Result<EngineConfig> {
         let cluster = &self.cluster;
-        long_enough(cluster.lease_duration)?;
         let macs = match &machines.mac_prefixes {
             Some(path) => {
                 let text = std::fs::read_to_string(path)

@@ -119,6 +119,7 @@ impl Claim {
         let mode = ImageReference::parse(image).ok().map(|image| {
             image
                 .later_starts(stated.map(String::as_str))
+                .or_else(|_| image.later_starts(None))
                 .unwrap_or(BootMode::Disk)
         });
         Self {
@@ -373,6 +374,7 @@ mod tests {
             None,
             None
         ));
+        assert!(diskless("ghcr.io/a/b", Some("tape"), None));
         assert!(!diskless("https://h/ubuntu.raw.zst", None, None));
     }
 
