@@ -1,13 +1,12 @@
-//! Streaming an artefact's pieces: a file is read in chunks, one ahead of the socket. Its readers share what one of them has just read, so that a rack
-//! which boots one image costs hardly more memory, and no more reading, than one machine.
+//! Streaming an artefact's pieces: a file is read one chunk ahead of the socket, in buffers that are used again, so that a reader costs two chunks of
+//! memory however large the artefact is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock, OnceLock, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -19,162 +18,43 @@ use crate::piece::Piece;
 
 /// How much is read at once.
 pub const CHUNK: usize = 256 * 1024;
-/// So many chunks are kept for readers that come a little later.
-const KEPT: usize = 64;
 
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
-/// What was read of all files, while anybody has it.
-static SHELF: LazyLock<Mutex<Shelf>> = LazyLock::new(Mutex::default);
+type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// A chunk that is read once for all who want it.
-type Cell = OnceLock<Vec<u8>>;
-
-/// Device, inode, length and time of the last change: a file that was written again is another.
-type Identity = (u64, u64, u64, (i64, i64));
-
-#[derive(Default)]
-struct Shelf {
-    chunks: HashMap<(Identity, u64), Weak<Cell>>,
-    recent: VecDeque<Arc<Cell>>,
+/// A chunk that goes back to its stream when the socket has taken it.
+struct Chunk {
+    data: Vec<u8>,
+    spare: Spare,
 }
 
-/// A chunk in a reader's hands.
-struct Taken(Arc<Cell>);
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
 
-/// A file of the pieces, open.
-struct Opened {
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.spare.lock().push(std::mem::take(&mut self.data));
+    }
+}
+
+struct Ahead {
     file: File,
-    identity: Identity,
-    length: u64,
-}
-
-#[derive(Clone)]
-enum Source {
-    Path(PathBuf),
-    Open(Arc<Opened>),
-}
-
-/// The file under way: what of it is not read yet.
-struct UnderWay {
-    source: Source,
-    offset: u64,
-    length: u64,
-}
-
-type Read = io::Result<(Arc<Opened>, Bytes)>;
-
-enum Ahead {
-    Read(Read),
-    Reading(JoinHandle<Read>),
+    data: Vec<u8>,
 }
 
 /// The bytes of `pieces`, as an HTTP body.
 pub struct Pieces {
     queue: VecDeque<Piece>,
     left: u64,
-    file: Option<UnderWay>,
-    ahead: Option<Ahead>,
+    /// The file under way: what of it is not read yet.
+    file: Option<(u64, u64)>,
+    ahead: Option<JoinHandle<io::Result<Ahead>>>,
+    spare: Spare,
 }
-
-// === impl Shelf ===
-
-impl Shelf {
-    /// The place of a chunk, filled or not.
-    fn cell(&mut self, identity: Identity, number: u64) -> Arc<Cell> {
-        let key = (identity, number);
-        if let Some(cell) = self.chunks.get(&key).and_then(Weak::upgrade) {
-            return cell;
-        }
-        let cell = Arc::<Cell>::default();
-        if self.chunks.len() == self.chunks.capacity() {
-            self.chunks.retain(|_, cell| cell.strong_count() > 0);
-        }
-        self.chunks.insert(key, Arc::downgrade(&cell));
-        self.recent.push_back(Arc::clone(&cell));
-        if self.recent.len() > KEPT {
-            self.recent.pop_front();
-        }
-        cell
-    }
-}
-
-// === impl Taken ===
-
-impl AsRef<[u8]> for Taken {
-    fn as_ref(&self) -> &[u8] {
-        self.0.get().map(Vec::as_slice).unwrap_or_default()
-    }
-}
-
-// === impl Opened ===
-
-impl Opened {
-    fn open(path: PathBuf) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let about = file.metadata()?;
-        let changed = (about.mtime(), about.mtime_nsec());
-        Ok(Self {
-            identity: (about.dev(), about.ino(), about.len(), changed),
-            length: about.len(),
-            file,
-        })
-    }
-
-    fn cell(&self, offset: u64) -> Arc<Cell> {
-        SHELF.lock().cell(self.identity, offset / CHUNK as u64)
-    }
-
-    fn read(&self, number: u64) -> io::Result<Vec<u8>> {
-        let at = number * CHUNK as u64;
-        let size = self.length.saturating_sub(at).min(CHUNK as u64);
-        let mut data = vec![0; usize::try_from(size).unwrap_or_default()];
-        // A file that has become shorter ends the connection: the length was promised.
-        self.file.read_exact_at(&mut data, at)?;
-        Ok(data)
-    }
-
-    /// `size` bytes from `offset` on, all in one chunk, if that is read.
-    fn taken(cell: Arc<Cell>, offset: u64, size: usize) -> io::Result<Bytes> {
-        let begin = usize::try_from(offset % CHUNK as u64).unwrap_or_default();
-        let chunk = Bytes::from_owner(Taken(cell));
-        if chunk.len() < begin + size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(chunk.slice(begin..begin + size))
-    }
-}
-
-// === impl Source ===
-
-impl Source {
-    /// The chunk's part at once if it was read, else when it is.
-    fn read(self, offset: u64, size: usize) -> Ahead {
-        if let Self::Open(opened) = &self {
-            let cell = opened.cell(offset);
-            if cell.get().is_some() {
-                let taken = Opened::taken(cell, offset, size);
-                return Ahead::Read(taken.map(|bytes| (Arc::clone(opened), bytes)));
-            }
-        }
-        Ahead::Reading(tokio::task::spawn_blocking(move || {
-            let opened = match self {
-                Self::Open(opened) => opened,
-                Self::Path(path) => Arc::new(Opened::open(path)?),
-            };
-            let cell = opened.cell(offset);
-            // Another may be at it in this moment: whoever is first is read by both.
-            if cell.get().is_none() {
-                let data = opened.read(offset / CHUNK as u64)?;
-                let _ = cell.set(data);
-            }
-            let bytes = Opened::taken(cell, offset, size)?;
-            Ok((opened, bytes))
-        }))
-    }
-}
-
-// === impl Pieces ===
 
 impl Pieces {
     /// `length` bytes from `start` of all pieces together.
@@ -185,54 +65,56 @@ impl Pieces {
             left: length,
             file: None,
             ahead: None,
+            spare: Spare::default(),
         }
     }
 
-    /// Begins to read what comes next of the file under way.
-    fn read(&mut self) {
-        let Some(file) = self.file.as_mut() else {
+    fn read(&mut self, source: Source) {
+        let Some((offset, length)) = self.file.as_mut() else {
             return;
         };
-        let in_chunk = CHUNK as u64 - file.offset % CHUNK as u64;
-        let size = file.length.min(in_chunk);
-        let source = file.source.clone();
-        let ahead = source.read(file.offset, usize::try_from(size).unwrap_or(CHUNK));
-        self.ahead = Some(ahead);
-        file.offset += size;
-        file.length -= size;
+        let size = usize::try_from(*length).unwrap_or(CHUNK).min(CHUNK);
+        let at = *offset;
+        *offset += size as u64;
+        *length -= size as u64;
+        let mut data = self.spare.lock().pop().unwrap_or_default();
+        self.ahead = Some(tokio::task::spawn_blocking(move || {
+            let file = match source {
+                Source::Open(file) => file,
+                Source::Path(path) => File::open(path)?,
+            };
+            data.resize(size, 0);
+            // A file that has become shorter ends the connection: the length was promised.
+            file.read_exact_at(&mut data, at)?;
+            Ok(Ahead { file, data })
+        }));
     }
 
     /// The next chunk; none at the end.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         loop {
-            if let Some(ahead) = self.ahead.take() {
-                let read = match ahead {
-                    Ahead::Read(read) => read,
-                    Ahead::Reading(mut reading) => match Pin::new(&mut reading).poll(cx) {
-                        Poll::Ready(read) => read.map_err(io::Error::other).flatten(),
-                        Poll::Pending => {
-                            self.ahead = Some(Ahead::Reading(reading));
-                            return Poll::Pending;
+            if let Some(ahead) = self.ahead.as_mut() {
+                let read = std::task::ready!(Pin::new(ahead).poll(cx));
+                self.ahead = None;
+                let Ahead { file, data } =
+                    match read.map_err(io::Error::other).and_then(|read| read) {
+                        Ok(read) => read,
+                        Err(error) => {
+                            self.queue.clear();
+                            self.file = None;
+                            return Poll::Ready(Some(Err(error)));
                         }
-                    },
-                };
-                let (opened, bytes) = match read {
-                    Ok(read) => read,
-                    Err(error) => {
-                        self.queue.clear();
-                        self.file = None;
-                        return Poll::Ready(Some(Err(error)));
-                    }
-                };
-                match &mut self.file {
-                    Some(file) if file.length > 0 => {
-                        file.source = Source::Open(opened);
-                        self.read();
-                    }
-                    _ => self.file = None,
+                    };
+                if self.file.is_some_and(|(_, length)| length > 0) {
+                    self.read(Source::Open(file));
+                } else {
+                    self.file = None;
                 }
-                self.left = self.left.saturating_sub(bytes.len() as u64);
-                return Poll::Ready(Some(Ok(bytes)));
+                self.left = self.left.saturating_sub(data.len() as u64);
+                return Poll::Ready(Some(Ok(Bytes::from_owner(Chunk {
+                    data,
+                    spare: self.spare.clone(),
+                }))));
             }
             match self.queue.pop_front() {
                 None => return Poll::Ready(None),
@@ -241,12 +123,8 @@ impl Pieces {
                     offset,
                     length,
                 }) => {
-                    self.file = Some(UnderWay {
-                        source: Source::Path(path),
-                        offset,
-                        length,
-                    });
-                    self.read();
+                    self.file = Some((offset, length));
+                    self.read(Source::Path(path));
                 }
                 Some(Piece::Bytes(bytes)) => {
                     self.left = self.left.saturating_sub(bytes.len() as u64);
@@ -273,6 +151,11 @@ impl Pieces {
     pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
         std::future::poll_fn(|cx| self.poll_chunk(cx)).await
     }
+}
+
+enum Source {
+    Open(File),
+    Path(std::path::PathBuf),
 }
 
 impl Body for Pieces {
@@ -367,44 +250,6 @@ mod tests {
                 .await
                 .is_err()
         );
-    }
-
-    #[tokio::test]
-    async fn readers_of_one_file_share_what_was_read_and_a_file_written_anew_is_read_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("artefact");
-        let pieces = || {
-            vec![Piece::File {
-                path: path.clone(),
-                offset: 0,
-                length: 1000,
-            }]
-        };
-        let chunk = async || {
-            Pieces::new(pieces(), 0, 1000)
-                .next()
-                .await
-                .unwrap()
-                .unwrap()
-        };
-        std::fs::write(&path, [1; 1000]).unwrap();
-        let (one, other) = (chunk().await, chunk().await);
-        assert_eq!(one.as_ptr(), other.as_ptr());
-        std::fs::remove_file(&path).unwrap();
-        std::fs::write(&path, [2; 1001]).unwrap();
-        assert_eq!(chunk().await, [2; 1000][..]);
-        assert_eq!(one, [1; 1000][..]);
-    }
-
-    #[test]
-    fn what_nobody_has_is_forgotten() {
-        let mut shelf = Shelf::default();
-        let identity = (1, 1, 1, (0, 0));
-        for number in 0..10_000 {
-            shelf.cell(identity, number);
-        }
-        assert_eq!(shelf.recent.len(), KEPT);
-        assert!(shelf.chunks.len() < 1000, "{}", shelf.chunks.len());
     }
 
     proptest! {
