@@ -740,12 +740,12 @@ pub fn window(o: &Observed) -> Result<String, String> {
     // What was booted once starts from its disk from then on: an installer that is let in again installs again.
     match &o.claim {
         Some(claim) if claim.diskless && boots(o, &claim.uid).is_ok() => {
-            let method = choice(o).and_then(Result::ok).map(|choice| choice.method);
-            let by_token = matches!(
-                method,
-                Some(BootMethod::HttpBootUri | BootMethod::VirtualMedia)
-            );
-            if by_token && o.machine().is_some_and(|machine| machine.boot_lasts) {
+            let chosen = choice(o).and_then(Result::ok);
+            let comes_otherwise = o.machine().zip(chosen).is_some_and(|(machine, choice)| {
+                let aims = choice.method.steps(&machine.can);
+                machine.boot_lasts && aims.iter().any(brings_a_token)
+            });
+            if comes_otherwise {
                 return Err(
                     "it comes by DHCP, and its BMC was told what to boot at each start".into(),
                 );

@@ -1,6 +1,7 @@
 //! Granted tasks: what is told while they run, and what is reported of each.
 
 use super::{Agent, Pace};
+use crate::efi::variables::is_uefi;
 use crate::inventory::drives::{Attachment, Found};
 use crate::inventory::root::Root;
 use crate::registry::{CallError, Registry, chain};
@@ -231,7 +232,7 @@ impl Agent {
 /// # Errors
 /// Nothing that was written can be started.
 fn aim(root: &Root, start: &Start) -> Result<String, String> {
-    let is_uefi = root.join("sys/firmware/efi").exists();
+    let is_uefi = is_uefi(root);
     let partition = match start {
         Start::Partition(partition) => partition,
         Start::Nothing if is_uefi => {
