@@ -39,17 +39,21 @@ pub async fn run(job: Job) -> anyhow::Result<ExitCode> {
     tracing::info!(address = %admin, "/healthz, /readyz and /metrics");
     // Whatever is wrong with a file or a flag is said before anything is sent anywhere.
     cluster.check()?;
-    let mut engine = match &job.engine {
-        Some((machines, _)) => Some(job.engine(machines)?),
-        None => None,
-    };
+    let mut engine = job
+        .machines
+        .as_ref()
+        .map(|machines| job.engine(machines))
+        .transpose()?;
     let client = cluster.client().await?;
     tokio::select! {
         checked = cluster::prepare(&client, cluster, &readiness) => checked?,
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
     }
-    let boot = match &job.engine {
-        Some((_, services)) => services.prepare(&client, &cluster.namespace).await?,
+    let boot = match &job.machines {
+        Some(machines) => {
+            let services = &machines.services;
+            services.prepare(&client, &cluster.namespace).await?
+        }
         None => None,
     };
     if let Some(engine) = &mut engine {

@@ -42,8 +42,6 @@ pub struct Args {
     #[command(flatten)]
     pub machines: Machines,
     #[command(flatten)]
-    pub services: super::boot::Args,
-    #[command(flatten)]
     pub process: Process,
 }
 
@@ -65,8 +63,6 @@ pub struct AgentArgs {
     pub cluster: Cluster,
     #[command(flatten)]
     pub machines: Machines,
-    #[command(flatten)]
-    pub services: super::boot::Args,
     #[command(flatten)]
     pub process: Process,
 }
@@ -222,6 +218,8 @@ pub struct Machines {
     /// How long one request to a BMC and its answer may take.
     #[arg(long, env = "CORTEN_BMC_REQUEST_TIMEOUT", default_value = "60s", value_parser = duration::parse, value_name = "TIME", help_heading = "Limits")]
     pub bmc_request_timeout: Duration,
+    #[command(flatten)]
+    pub services: super::boot::Args,
 }
 
 /// What every process has.
@@ -249,7 +247,7 @@ pub struct Job {
     /// Endpoints, BMCs and Servers with these labels; all if empty.
     pub selector: String,
     pub claims: Option<Claims>,
-    pub engine: Option<(Machines, super::boot::Args)>,
+    pub machines: Option<Machines>,
 }
 
 /// Who answers ServerBootConfigurations.
@@ -268,7 +266,7 @@ impl From<Args> for Job {
             process: args.process,
             selector: args.label_selector,
             claims: Some(args.claims),
-            engine: Some((args.machines, args.services)),
+            machines: Some(args.machines),
         }
     }
 }
@@ -280,7 +278,7 @@ impl From<AgentArgs> for Job {
             process: args.process,
             selector: format!("{}={}", names::AGENT, args.site),
             claims: None,
-            engine: Some((args.machines, args.services)),
+            machines: Some(args.machines),
         }
     }
 }
@@ -292,62 +290,10 @@ impl From<OperatorArgs> for Job {
             process: args.process,
             selector: String::new(),
             claims: Some(args.claims),
-            engine: None,
+            machines: None,
         }
     }
 }
-
-// === impl Cluster ===
-
-impl Cluster {
-    /// What is wrong with its flags, before anything is sent.
-    pub fn check(&self) -> anyhow::Result<()> {
-        long_enough(self.lease_duration)
-    }
-
-    /// A client of the cluster that the flags or the environment name.
-    pub async fn client(&self) -> anyhow::Result<Client> {
-        let options = KubeConfigOptions {
-            context: self.context.clone(),
-            ..KubeConfigOptions::default()
-        };
-        let mut config = if let Some(path) = &self.kubeconfig {
-            let file = Kubeconfig::read_from(path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            Config::from_custom_kubeconfig(file, &options)
-                .await
-                .with_context(|| format!("cannot use {}", path.display()))?
-        } else if self.context.is_some() {
-            Config::from_kubeconfig(&options)
-                .await
-                .context("cannot use the kubeconfig")?
-        } else {
-            Config::infer()
-                .await
-                .context("no cluster: give --kubeconfig, set KUBECONFIG, or run in a pod")?
-        };
-        // A proxied or frozen API server must not hold a write for ever.
-        config.connect_timeout = Some(Duration::from_secs(10));
-        tracing::info!(server = %config.cluster_url, "cluster");
-        Client::try_from(config).context("cannot make a client for the cluster")
-    }
-
-    /// This process, unique among all: a pod's name, or host, and a word of its own. Two pods may have one name for a while, and each is
-    /// process 1.
-    pub fn instance(&self) -> String {
-        static WORD: OnceLock<u32> = OnceLock::new();
-        let word = WORD.get_or_init(rand::random);
-        let host = std::env::var("HOSTNAME")
-            .ok()
-            .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| "corten".to_owned());
-        format!("{host}-{word:08x}")
-    }
-}
-
-// === impl Job ===
 
 impl Job {
     /// One Lease a shard: engines with different selectors do not wait for each other.
@@ -423,6 +369,56 @@ impl Job {
             concurrency: claims.claim_concurrency,
             ..ClaimsConfig::new(lease)
         }
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// What is wrong with its flags, before anything is sent.
+    pub fn check(&self) -> anyhow::Result<()> {
+        long_enough(self.lease_duration)
+    }
+
+    /// A client of the cluster that the flags or the environment name.
+    pub async fn client(&self) -> anyhow::Result<Client> {
+        let options = KubeConfigOptions {
+            context: self.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        let mut config = if let Some(path) = &self.kubeconfig {
+            let file = Kubeconfig::read_from(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            Config::from_custom_kubeconfig(file, &options)
+                .await
+                .with_context(|| format!("cannot use {}", path.display()))?
+        } else if self.context.is_some() {
+            Config::from_kubeconfig(&options)
+                .await
+                .context("cannot use the kubeconfig")?
+        } else {
+            Config::infer()
+                .await
+                .context("no cluster: give --kubeconfig, set KUBECONFIG, or run in a pod")?
+        };
+        // A proxied or frozen API server must not hold a write for ever.
+        config.connect_timeout = Some(Duration::from_secs(10));
+        tracing::info!(server = %config.cluster_url, "cluster");
+        Client::try_from(config).context("cannot make a client for the cluster")
+    }
+
+    /// This process, unique among all: a pod's name, or host, and a word of its own. Two pods may have one name for a while, and each is
+    /// process 1.
+    pub fn instance(&self) -> String {
+        static WORD: OnceLock<u32> = OnceLock::new();
+        let word = WORD.get_or_init(rand::random);
+        let host = std::env::var("HOSTNAME")
+            .ok()
+            .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "corten".to_owned());
+        format!("{host}-{word:08x}")
     }
 }
 
